@@ -1,0 +1,1 @@
+"""Ingest: camera streams in; tracks, counts and coverage out."""

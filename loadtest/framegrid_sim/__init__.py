@@ -1,0 +1,1 @@
+"""Sim: a street with exact truth, served as cameras."""

@@ -1,0 +1,1 @@
+"""Local: everything on one machine, and the `framegrid` command."""
