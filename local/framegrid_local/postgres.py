@@ -76,7 +76,9 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Initialises the folder when it is new, starts the server, waits until it answers."""
         if self._process is not None:
-            return
+            if self._process.poll() is None:
+                return
+            self.stop()  # it crashed; begin anew
         self._account = pginstall.server_account()
         self._install = pginstall.find_install(self._account)
         self.data_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Speed, measured against a limit or a peer in the same run: `make bench` writes bench.json."""
