@@ -1,4 +1,4 @@
-"""The state folder (`.framegrid` by default): logs, written configuration, the database; one user at a time."""
+"""The state folder (`.framegrid` by default): logs, configuration, database; one user at a time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Keeps the parts of the chain running: starts them, waits until each is ready, restarts what crashes,
-stops all.
+"""Keeps the parts of the chain running: starts them, restarts what crashes, stops all.
 
 One keeper thread per service. The first start must succeed (`wait_ready` raises with the last lines of the
 log); after that a crash is answered with a restart, each later than the one before. Services stop in the
-order given, so that what writes is stopped before what it writes to."""
+order given, so that what writes is stopped before what it writes to.
+"""
 
 from __future__ import annotations
 
