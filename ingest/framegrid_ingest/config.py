@@ -113,7 +113,7 @@ class CameraConfig(_Closed):
     paused: Flag = False
     loop: Flag = True
     pace: Literal["native", "fast"] = "native"
-    # Files at `pace: fast` and unlooped recordings: where their media time begins, unix seconds; now when unset.
+    # Unix seconds at which a file's media time begins; when it is unset, the moment it is opened.
     start_s: Annotated[Number, Field(ge=0.0)] | None = None
     jpeg_quality: Annotated[int, Strict(), Field(ge=30, le=100)] = 90
     decode: Literal["auto", "all", "keyframes"] = "auto"

@@ -106,8 +106,9 @@ class _Reader:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:  # merged keys come first, so those written here win
             key = _key(key_node)
-            self.positions[(*path, key)] = _position(key_node)
-            values[key] = self.value(value_node, (*path, key))
+            child_path = (*path, key)
+            self.positions[child_path] = _position(key_node)
+            values[key] = self.value(value_node, child_path)
         return values
 
 

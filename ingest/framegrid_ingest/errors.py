@@ -2,11 +2,11 @@
 
     IngestError
     ├── ConfigError            the text of a YAML file is wrong: nothing is started from it
-    ├── SourceError            a camera could not be opened or read; carries `kind` and `retry`
+    ├── SourceError            a camera could not be opened or read; carries `fault`
     ├── FrameError             one picture cannot be used (corrupt, too large); the stream goes on
     └── ClientError            serve did not answer as expected
-        ├── RetryLaterError         worth another try; carries `retry_after_s`
-        └── RefusedError            serve said no, and will say no again
+        ├── RetryLaterError    worth another try; carries `retry_after_s`
+        └── RefusedError       serve said no, and will say no again
 
 Every message says what was expected, what came, where (never with credentials) and what to do.
 """

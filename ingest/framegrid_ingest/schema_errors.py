@@ -55,13 +55,13 @@ def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
-def describe(
+def describe(  # noqa: PLR0911  one return for each kind of mistake
     error: ErrorDetails, sections: Mapping[str, type[BaseModel]], hidden: frozenset[str]
 ) -> tuple[Path_, str]:
     """Path and sentence for one finding.
 
-    `sections` says which model checks below which key ("" is the top), for the list of allowed keys. Values of
-    keys in `hidden` are never shown.
+    `sections` says which model checks below which key ("" is the top), for the list of allowed keys. Values
+    of keys in `hidden` are never shown.
     """
     path = tuple(part for part in error["loc"] if part != "[key]")
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")

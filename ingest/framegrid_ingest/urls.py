@@ -47,7 +47,7 @@ SCHEMES = ("rtsp://", "rtsps://", "http://", "https://", "file://", "webcam:0", 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CameraUrl:
-    """An address. `secrets` are the texts that were filled in from the environment, hidden wherever they are."""
+    """An address. `_secrets` are the texts filled in from the environment; they are hidden everywhere."""
 
     _value: str
     _secrets: tuple[str, ...] = field(default=())
