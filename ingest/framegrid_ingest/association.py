@@ -1,0 +1,84 @@
+"""Which detection belongs to which track: one cost for a pair, and the exact best assignment.
+
+The cost is twice the negative log-likelihood of a detection under a track's prediction (position, width,
+height), so a track that was just seen is preferred over one whose whereabouts have become vague, and the
+price of leaving a pair apart has the same unit. Positions count in sizes of the object, not in pixels or in
+overlap: at one frame a second a walker moves three times his own width, where overlap says nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from framegrid_ingest.geometry import TINY, FloatArray, overlap
+
+# Columns of a prediction row.
+PREDICTION = ("x", "y", "w", "h", "variance", "bias")
+
+
+def pair_costs(
+    predicted: FloatArray, measured: FloatArray, *, size_noise: float, floor_variance: float
+) -> FloatArray:
+    """Cost of each pair, (tracks, detections).
+
+    `predicted` rows are x, y, w, h, variance (of the position, in sizes^2), bias (added as it is);
+    `measured` rows are x, y, w, h. `size_noise` is the standard deviation of log width and log height between
+    a track and its detection; `floor_variance` the variance at which the log-determinant is taken as zero.
+    """
+    scale_sq = np.maximum(predicted[:, 2] * predicted[:, 3], TINY)
+    variance = predicted[:, 4]
+    delta = predicted[:, None, :2] - measured[None, :, :2]
+    delta *= delta
+    cost = (delta[..., 0] + delta[..., 1]) / (scale_sq * variance)[:, None]
+    sizes = np.log(predicted[:, None, 2:4] / measured[None, :, 2:4])
+    sizes *= sizes
+    cost += (sizes[..., 0] + sizes[..., 1]) / size_noise**2
+    cost += (2.0 * np.log(np.maximum(variance / floor_variance, 1.0)) + predicted[:, 5])[:, None]
+    return cost
+
+
+def assign(cost: FloatArray, limit: float | FloatArray) -> list[tuple[int, int]]:
+    """The pairs of least total cost, where leaving a pair apart costs `limit`.
+
+    Exact (Hungarian method): costs are cut at the limit, and pairs at the limit are no pairs.
+    """
+    excess = np.minimum(cost - limit, 0.0)
+    rows, columns = linear_sum_assignment(excess)
+    chosen = excess[rows, columns] < 0.0
+    return list(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
+
+
+def without_duplicates(
+    boxes_xyxy: FloatArray,
+    scores: FloatArray,
+    class_names: Sequence[str],
+    *,
+    same_class_iou: float,
+    other_class_iou: float,
+) -> tuple[list[int], FloatArray]:
+    """Indices of the boxes to keep, and how far each kept one lies inside a better one (n,), 0..1.
+
+    A van that the model also calls a truck is one vehicle: of boxes of one counted class that cover each
+    other, the best scored stays. The order of the boxes does not matter; equal scores are settled by
+    position.
+    """
+    count = len(scores)
+    order = sorted(range(count), key=lambda i: (-scores[i], tuple(boxes_xyxy[i])))
+    if count < 2:
+        return order, np.zeros(count)
+    iou, inside = overlap(boxes_xyxy[order], boxes_xyxy[order])
+    keep: list[int] = []
+    if float(np.triu(iou, 1).max()) < min(same_class_iou, other_class_iou):
+        keep = list(range(count))
+    else:
+        for i in range(count):
+            name = class_names[order[i]]
+            for k in keep:
+                limit = same_class_iou if class_names[order[k]] == name else other_class_iou
+                if iou[k, i] >= limit:
+                    break
+            else:
+                keep.append(i)
+    covered = np.triu(inside, 1)[np.ix_(keep, keep)].max(axis=0)
+    return [order[i] for i in keep], covered

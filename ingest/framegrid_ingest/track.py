@@ -1,0 +1,140 @@
+"""One followed object and the numbers that rule how objects are followed."""
+
+from dataclasses import dataclass, field
+
+from framegrid_ingest.motion import Motion, MotionSettings
+
+BoxTuple = tuple[float, float, float, float]
+PathPoint = tuple[float, float, float, float]  # time_s, x, y, size
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """Everything that can be turned in the tracker. Sizes are sqrt(box width * height); scores are 0..1."""
+
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    # Above this time between samples (seconds) people move further than they stand apart: no tracking at all.
+    max_interval_s: float = 2.0
+    # Detections below the class's min_score and above this one may continue a track, never begin one.
+    low_score: float = 0.1
+    # Two boxes that cover each other this much are one object: within a model class / across model classes.
+    same_class_iou: float = 0.85
+    other_class_iou: float = 0.7
+    # Standard deviation of log width and log height between a track and its next detection.
+    size_noise: float = 0.25
+    # Twice the negative log-likelihood at which a detection is rather somebody else (chi-square, 4 degrees:
+    # 18.5 is 1 in 1000; plus what the log-determinant of a track unseen for a second adds).
+    match_limit: float = 22.0
+    # Added to the cost of unconfirmed tracks: between equals the detection goes to the proven one.
+    provisional_bias: float = 3.0
+    # Weak detections must lie on the prediction: overlap asked for.
+    weak_iou: float = 0.4
+    # Detections and seconds a track needs to be confirmed; at slow sampling two detections do.
+    confirm_hits: int = 3
+    confirm_s: float = 0.15
+    slow_confirm_hits: int = 2
+    slow_interval_s: float = 0.4
+    # A box that lies this far inside a better one may be a part of it: it needs this long to be confirmed.
+    inside_share: float = 0.85
+    inside_confirm_s: float = 0.8
+    # An unconfirmed track is dropped when unseen this long (or two samples, if that is longer).
+    provisional_unseen_s: float = 0.35
+    # A confirmed track is associated frame by frame while unseen up to this long; later only re-linked.
+    coast_s: float = 1.5
+    # A lost track may be re-linked this long: a person behind a parked van, a car behind a bus at the lights.
+    relink_s: float = 12.0
+    # Distance, in sizes, at which a re-link is refused: base + slope * gap, seconds of gap capped.
+    relink_base: float = 0.9
+    relink_slope: float = 0.5
+    relink_slope_cap_s: float = 3.0
+    # Log of the size ratio at which a re-link is refused.
+    relink_size: float = 0.6
+    # A birth this soon, this far inside the box of a track just lost, is what is still to be seen of that
+    # object.
+    remnant_s: float = 0.5
+    remnant_share: float = 0.7
+    # A box this near to the picture's border touches it (a detector's box ends a pixel or two short of it).
+    border: float = 0.015
+    # A track lost at the border is gone; within this time it may still be the detector that failed.
+    border_unseen_s: float = 0.5
+    # A box that shrank below this share of its track while one edge stayed is partly hidden, not smaller.
+    hidden_share: float = 0.8
+    # How far, as a share of the track's width or height, the edge that stayed may have moved.
+    hidden_edge: float = 0.12
+    # Seconds in which a hidden object's size follows what is seen of it.
+    hidden_follow_s: float = 3.0
+
+
+class Track:
+    """One object as far as it was followed. Only the tracker writes to it."""
+
+    __slots__ = (
+        "class_scores",
+        "confirm_after_s",
+        "confirmed",
+        "first_box",
+        "first_seen_s",
+        "hits",
+        "last_box",
+        "last_score",
+        "last_seen_s",
+        "motion",
+        "order",
+        "path",
+        "score_max",
+        "seen_at",
+        "seen_speed",
+        "track_id",
+        "unseen_s",
+    )
+
+    def __init__(self, order: int, motion: Motion, box: BoxTuple, confirm_after_s: float) -> None:
+        self.order = order  # of birth; the first decides between equals
+        self.track_id = ""  # given at confirmation
+        self.motion = motion
+        self.first_seen_s = self.last_seen_s = motion.time_s
+        self.first_box = self.last_box = box
+        self.hits = 0
+        self.unseen_s = 0.0  # watched time since the last detection
+        # Where, how large (x, y, size) and how fast (x, y per second) at the last detection.
+        self.seen_at = (motion.x, motion.y, motion.scale)
+        self.seen_speed = (0.0, 0.0)
+        self.score_max = self.last_score = 0.0
+        self.class_scores: dict[str, float] = {}
+        self.confirm_after_s = confirm_after_s
+        self.confirmed = False
+        # Anchor points (time_s, x, y, size) that the counting of lines has not taken yet.
+        self.path: list[PathPoint] = []
+
+    def hit(self, score: float, class_name: str, box: BoxTuple) -> None:
+        """Take note of a detection at the motion's time."""
+        self.hits += 1
+        self.unseen_s = 0.0
+        self.last_seen_s = self.motion.time_s
+        self.last_box = box
+        self.last_score = score
+        self.score_max = max(self.score_max, score)
+        self.class_scores[class_name] = self.class_scores.get(class_name, 0.0) + score
+        motion = self.motion
+        self.seen_at = (motion.x, motion.y, motion.scale)
+        self.seen_speed = (motion.vx, motion.vy)
+        self.path.append((motion.time_s, *self.seen_at))
+
+    def absorb(self, younger: "Track") -> None:
+        """Go on as `younger`, which turned out to be the same object."""
+        self.motion = younger.motion
+        self.hits += younger.hits
+        self.unseen_s = younger.unseen_s
+        self.last_seen_s = younger.last_seen_s
+        self.seen_at, self.seen_speed = younger.seen_at, younger.seen_speed
+        self.last_box = younger.last_box
+        self.last_score = younger.last_score
+        self.score_max = max(self.score_max, younger.score_max)
+        for name, score in younger.class_scores.items():
+            self.class_scores[name] = self.class_scores.get(name, 0.0) + score
+        self.path.extend(younger.path)
+
+    @property
+    def model_class(self) -> str:
+        """The model's class with the greatest sum of scores; the name decides between equals."""
+        return max(self.class_scores.items(), key=lambda item: (item[1], item[0]))[0]

@@ -1,0 +1,288 @@
+"""Tracks of one counted class: who is who from frame to frame, and who is new.
+
+A multi-object tracker in the manner of ByteTrack (confident detections first, then weak ones for the tracks
+still without) and OC-SORT (what was observed counts more than what was extrapolated), but over *time*: frames
+may be irregular, dropped or slow. It keeps these promises:
+
+- a track is confirmed once, after enough detections, and only then is it a new unique object;
+- an object that comes back from behind another (or behind a pole, or from a stop there) is linked to its lost
+  track before it is confirmed, so it is not counted again;
+- whoever left through the border of the picture is gone: who comes in there next is somebody else;
+- time that nobody watched (dropped frames) is no evidence that an object has gone.
+
+Run by one camera's analysis, in one thread; pure, no clock of its own.
+Sources: Zhang et al., "ByteTrack", ECCV 2022; Cao et al., "Observation-Centric SORT", CVPR 2023.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from framegrid_ingest.association import assign, pair_costs
+from framegrid_ingest.geometry import FloatArray, overlap
+from framegrid_ingest.motion import Motion
+from framegrid_ingest.relinking import best_relink, touches_border
+from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """One frame's detections of one counted class, duplicates removed."""
+
+    boxes_xyxy: FloatArray  # (n, 4) float64, relative
+    scores: FloatArray  # (n,)
+    class_names: tuple[str, ...]  # of the model
+    covered: FloatArray  # (n,) how far each box lies inside a better one
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one frame changed."""
+
+    confirmed: list[Track]  # new unique objects
+    seen: list[Track]  # tracks with a detection in this frame, unconfirmed ones too
+    lost: list[Track]  # confirmed tracks out of sight for long; a later one may turn out to continue them
+    closed: list[Track]  # confirmed tracks that ended
+    weak_used: list[int]  # weak detections that continue a confirmed track
+
+
+class Tracker:
+    """Follows the objects of one counted class through the frames of one camera.
+
+    `min_score`: from here on a detection may begin a track. `interval_s`: nominal time between samples.
+    `bottom_anchor`: the point that moves is the middle of a box's bottom edge, else its centre.
+    `new_id` makes the ids of confirmed tracks.
+    """
+
+    def __init__(
+        self,
+        settings: TrackerSettings,
+        *,
+        min_score: float,
+        interval_s: float,
+        bottom_anchor: bool,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._settings = settings
+        self._min_score = min_score
+        self._bottom_anchor = bottom_anchor
+        self._new_id = new_id
+        self._tracks: list[Track] = []  # associated frame by frame
+        self._lost: list[Track] = []  # confirmed, unseen for long; may be re-linked
+        self._born = 0
+        slow = interval_s > settings.slow_interval_s
+        self._confirm_hits = settings.slow_confirm_hits if slow else settings.confirm_hits
+        self._provisional_unseen_s = max(settings.provisional_unseen_s, 2.2 * interval_s)
+        self._border_unseen_s = max(settings.border_unseen_s, 1.2 * interval_s)
+        self._coast_s = max(settings.coast_s, 2.2 * interval_s)
+        self._floor_variance = 2.0 * settings.motion.measurement_noise**2
+
+    def step(self, time_s: float, watched_s: float, observed: Observations) -> Step:
+        """Take one frame, captured at `time_s` (later than the one before).
+
+        `watched_s` is how much of the time since then the camera was watched.
+        """
+        lost, closed = self._put_aside(time_s)
+        for track in self._tracks:
+            track.motion.predict(time_s, coasting=track.unseen_s > 0.0)
+            track.unseen_s += watched_s
+        seen: list[Track] = []
+        weak_used: list[int] = []
+        strong = np.flatnonzero(observed.scores >= self._min_score)
+        waiting, free = self._match_strong(strong, observed, seen)
+        if waiting and len(strong) < len(observed.scores):
+            weak = np.flatnonzero(observed.scores < self._min_score)
+            weak_used = self._match_weak(waiting, weak, observed, seen)
+        for i in free:
+            seen.append(self._bear(time_s, i, observed))
+        confirmed = [track for track in seen if self._ready(track)]
+        confirmed = self._relink(confirmed, seen)
+        closed += self._retire()
+        return Step(confirmed, seen, lost, closed, weak_used)
+
+    def close(self) -> list[Track]:
+        """End all tracks; the confirmed ones are returned."""
+        closed = [track for track in self._tracks + self._lost if track.confirmed]
+        self._tracks, self._lost = [], []
+        return closed
+
+    def _match_strong(
+        self, strong: np.ndarray, observed: Observations, seen: list[Track]
+    ) -> tuple[list[Track], list[int]]:
+        """Assign confident detections to all tracks; returns the tracks without one and what is left over."""
+        tracks = self._tracks
+        if not tracks or not len(strong):
+            return list(tracks), strong.tolist()
+        cost = pair_costs(
+            self._predictions(tracks),
+            centres(observed.boxes_xyxy[strong]),
+            size_noise=self._settings.size_noise,
+            floor_variance=self._floor_variance,
+        )
+        pairs = assign(cost, self._settings.match_limit)
+        taken, busy = set(), set()
+        for row, column in pairs:
+            self._update(tracks[row], int(strong[column]), observed)
+            seen.append(tracks[row])
+            busy.add(row)
+            taken.add(column)
+        waiting = [track for row, track in enumerate(tracks) if row not in busy]
+        return waiting, [int(i) for column, i in enumerate(strong) if column not in taken]
+
+    def _match_weak(
+        self, waiting: list[Track], weak: np.ndarray, observed: Observations, seen: list[Track]
+    ) -> list[int]:
+        """Let weak detections continue tracks that lie where they are."""
+        used = []
+        overlaps = overlap(self._predicted_boxes(waiting), observed.boxes_xyxy[weak])[0]
+        for row, column in assign(-overlaps, -self._settings.weak_iou):
+            track, index = waiting[row], int(weak[column])
+            self._update(track, index, observed)
+            seen.append(track)
+            if track.confirmed:
+                used.append(index)
+        return used
+
+    def _predictions(self, tracks: list[Track]) -> FloatArray:
+        noise = self._settings.motion.measurement_noise**2
+        bias = self._settings.provisional_bias
+        lift = 0.5 if self._bottom_anchor else 0.0
+        return np.array(
+            [
+                (m.x, m.y - lift * m.h, m.w, m.h, m.p00 + noise, 0.0 if track.confirmed else bias)
+                for track in tracks
+                for m in (track.motion,)
+            ]
+        )
+
+    def _predicted_boxes(self, tracks: list[Track]) -> FloatArray:
+        lift = 0.5 if self._bottom_anchor else 0.0
+        rows = []
+        for track in tracks:
+            m = track.motion
+            cy = m.y - lift * m.h
+            rows.append((m.x - m.w / 2, cy - m.h / 2, m.x + m.w / 2, cy + m.h / 2))
+        return np.array(rows)
+
+    def _anchor(self, box: BoxTuple) -> tuple[float, float]:
+        return (box[0] + box[2]) / 2, box[3] if self._bottom_anchor else (box[1] + box[3]) / 2
+
+    def _bear(self, time_s: float, index: int, observed: Observations) -> Track:
+        box = _box(observed.boxes_xyxy, index)
+        x, y = self._anchor(box)
+        motion = Motion(time_s, x, y, box[2] - box[0], box[3] - box[1], settings=self._settings.motion)
+        inside = float(observed.covered[index]) >= self._settings.inside_share
+        wait_s = self._settings.inside_confirm_s if inside else self._settings.confirm_s
+        track = Track(self._born, motion, box, wait_s)
+        self._born += 1
+        track.hit(float(observed.scores[index]), observed.class_names[index], box)
+        self._tracks.append(track)
+        return track
+
+    def _update(self, track: Track, index: int, observed: Observations) -> None:
+        box = _box(observed.boxes_xyxy, index)
+        motion, settings = track.motion, self._settings
+        whole, hidden = self._unhidden(track, box)
+        x, y = self._anchor(whole)
+        follow_s = settings.hidden_follow_s if hidden else settings.motion.size_follow_s
+        motion.update(
+            x, y, box[2] - box[0], box[3] - box[1], follow_s=follow_s, dt_s=motion.time_s - track.last_seen_s
+        )
+        track.hit(float(observed.scores[index]), observed.class_names[index], box)
+
+    def _unhidden(self, track: Track, box: BoxTuple) -> tuple[BoxTuple, bool]:
+        """The box as it would be without what hides a part of it, and whether something does.
+
+        A box that became much narrower or lower while one of its edges is where it was expected has lost its
+        other edge behind something: the anchor must not jump with it. Not so at the picture's border.
+        """
+        settings, m = self._settings, track.motion
+        x1, y1, x2, y2 = box
+        hidden = False
+        bottom = m.y if self._bottom_anchor else m.y + m.h / 2
+        if y2 - y1 < settings.hidden_share * m.h and y1 > settings.border and y2 < 1 - settings.border:
+            top_moved, bottom_moved = abs(y1 - (bottom - m.h)), abs(y2 - bottom)
+            if min(top_moved, bottom_moved) < settings.hidden_edge * m.h:
+                hidden = True
+                if top_moved < bottom_moved:
+                    y2 = y1 + m.h
+                else:
+                    y1 = y2 - m.h
+        if x2 - x1 < settings.hidden_share * m.w and x1 > settings.border and x2 < 1 - settings.border:
+            left_moved, right_moved = abs(x1 - (m.x - m.w / 2)), abs(x2 - (m.x + m.w / 2))
+            if min(left_moved, right_moved) < settings.hidden_edge * m.w:
+                hidden = True
+                if left_moved < right_moved:
+                    x2 = x1 + m.w
+                else:
+                    x1 = x2 - m.w
+        return (x1, y1, x2, y2), hidden
+
+    def _ready(self, track: Track) -> bool:
+        return (
+            not track.confirmed
+            and track.hits >= self._confirm_hits
+            and track.last_seen_s - track.first_seen_s >= track.confirm_after_s
+        )
+
+    def _relink(self, ready: list[Track], seen: list[Track]) -> list[Track]:
+        """Join tracks that are about to be confirmed with lost ones they continue; returns the truly new."""
+        new = []
+        for track in sorted(ready, key=lambda t: t.order):
+            candidates = [t for t in self._tracks if t.confirmed and t.unseen_s > 0.0] + self._lost
+            old = best_relink(track, candidates, self._settings)
+            if old is None:
+                track.confirmed = True
+                track.track_id = self._new_id()
+                new.append(track)
+                continue
+            old.absorb(track)
+            self._tracks.remove(track)
+            if old in self._lost:
+                self._lost.remove(old)
+                self._tracks.append(old)
+            seen[seen.index(track)] = old
+        return new
+
+    def _put_aside(self, time_s: float) -> tuple[list[Track], list[Track]]:
+        """Before a frame: tracks too long out of sight (watched or not) to be predicted are lost.
+
+        Returns the newly lost, and those lost for so long that they are closed.
+        """
+        settings = self._settings
+        lost = [t for t in self._tracks if t.confirmed and time_s - t.last_seen_s > self._coast_s]
+        if lost:
+            self._tracks = [t for t in self._tracks if t not in lost]
+            self._lost += lost
+        if not self._lost:
+            return lost, []
+        closed = [t for t in self._lost if time_s - t.last_seen_s > settings.relink_s]
+        self._lost = [t for t in self._lost if time_s - t.last_seen_s <= settings.relink_s]
+        return lost, closed
+
+    def _retire(self) -> list[Track]:
+        """After a frame: end what watching it did not find; the confirmed tracks among it."""
+        closed: list[Track] = []
+        kept: list[Track] = []
+        for track in self._tracks:
+            if track.confirmed:
+                left = track.unseen_s > self._border_unseen_s and touches_border(track, self._settings)
+                (closed if left else kept).append(track)
+            elif track.unseen_s <= self._provisional_unseen_s:
+                kept.append(track)
+        self._tracks = kept
+        return closed
+
+
+def centres(boxes_xyxy: FloatArray) -> FloatArray:
+    """(n, 4) x1 y1 x2 y2 -> (n, 4) centre x, centre y, width, height."""
+    result = np.empty_like(boxes_xyxy)
+    result[:, :2] = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) * 0.5
+    result[:, 2:] = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return result
+
+
+def _box(boxes_xyxy: FloatArray, index: int) -> BoxTuple:
+    x1, y1, x2, y2 = boxes_xyxy[index].tolist()
+    return x1, y1, x2, y2
