@@ -21,7 +21,7 @@ def engine_name(bundle: Bundle, settings: EngineSettings) -> str:
     if suffix == ".pt":
         raise ModelError(
             f"{bundle.weights_path}: a .pt is opened only by `engine: ultralytics`, "
-            f"and only if you trust it; name that engine in model.yaml or import the model (`framegrid model import`)"
+            f"and only if you trust it; name it in model.yaml or import the model (`framegrid model import`)"
         )
     if suffix == ".xml" or (platform.machine() in _X86 and _installed("openvino") and not _has_cuda()):
         return "openvino"

@@ -20,7 +20,9 @@ def jpeg() -> Callable[[int, int], bytes]:
     def make(height: int, width: int) -> bytes:
         rows, columns = np.indices((height, width))
         planes = [rows * 255 // max(1, height), columns * 255 // max(1, width), (rows + columns) % 256]
-        return simplejpeg.encode_jpeg(np.stack(planes, axis=-1).astype(np.uint8), quality=90, colorspace="BGR")
+        return simplejpeg.encode_jpeg(
+            np.stack(planes, axis=-1).astype(np.uint8), quality=90, colorspace="BGR"
+        )
 
     return make
 
