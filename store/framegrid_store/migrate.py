@@ -1,0 +1,118 @@
+"""`upgrade`: a database of any earlier state becomes one of this program. Idempotent; safe from many
+processes.
+
+Three layers in one transaction, under one advisory lock: Alembic's migrations (tables), the reconciler (what
+depends on the edition), the `bi` schema (views, comments, role). Everything or nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from framegrid_store import bi, reconcile, roles
+from framegrid_store.capabilities import Capabilities, probe
+from framegrid_store.connect import connect, describe, engine, sanitised
+from framegrid_store.errors import NotUpgradedError, StoreError
+from framegrid_store.tables import SCHEMA
+
+logger = logging.getLogger(__name__)
+
+# Any constant does; all programs that upgrade must use the same one. ASCII "framegrd".
+LOCK_KEY = 0x6672616D65677264
+APPLICATION_NAME = "framegrid-upgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """What `upgrade` found and did."""
+
+    revision_before: str | None
+    revision: str
+    capabilities: Capabilities
+    hypertables_made: tuple[str, ...]
+    views_replaced: bool
+    bi_role: bool
+
+
+def head_revision() -> str:
+    """The revision that this program needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise StoreError(
+            "expected migrations in framegrid_store/migrations/versions, got none; reinstall framegrid"
+        )
+    return head
+
+
+def current_revision(connection: psycopg.Connection) -> str | None:
+    """The revision that the database is at; None when it has no schema yet."""
+    if connection.execute("SELECT to_regclass('framegrid.alembic_version')").fetchone() == (None,):
+        return None
+    row = connection.execute("SELECT version_num FROM framegrid.alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def require_current(connection: psycopg.Connection) -> None:
+    """Raise `NotUpgradedError` unless the database is at this program's revision."""
+    found, wanted = current_revision(connection), head_revision()
+    if found != wanted:
+        raise NotUpgradedError(
+            f"expected schema revision {wanted}, got {found or 'no Framegrid schema'}; "
+            "run `python -m framegrid_store upgrade`"
+        )
+
+
+def upgrade(database_url: str) -> UpgradeResult:
+    """Bring the database up to date and say what was done.
+
+    Waits while another process upgrades. Raises `StoreError` with a reason (never the password) when the
+    server cannot be reached, is too old, or refuses.
+    """
+    try:
+        with connect(database_url, application_name=APPLICATION_NAME, autocommit=True) as connection:
+            probe(connection)
+            reconcile.create_extension(connection)
+        with engine(database_url, application_name=APPLICATION_NAME).begin() as transaction:
+            return _upgrade(transaction)
+    except psycopg.Error as error:
+        raise StoreError(
+            f"cannot upgrade {describe(database_url)}: {sanitised(error, database_url)}"
+        ) from None  # The chained error might quote the URL.
+
+
+def _upgrade(transaction: Connection) -> UpgradeResult:
+    # A transaction's lock: works behind PgBouncer, and is gone when the process dies.
+    transaction.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    transaction.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    raw = transaction.connection.driver_connection
+    if not isinstance(raw, psycopg.Connection):
+        raise StoreError(f"expected a psycopg connection, got {type(raw).__name__}; install psycopg 3")
+    before = current_revision(raw)
+    config = _config()
+    config.attributes["connection"] = transaction
+    command.upgrade(config, "head")
+    capabilities = probe(raw)
+    result = UpgradeResult(
+        revision_before=before,
+        revision=head_revision(),
+        capabilities=capabilities,
+        hypertables_made=tuple(reconcile.create_hypertables(raw, capabilities)),
+        views_replaced=bi.create_views(raw),
+        bi_role=roles.ensure_bi_role(raw),
+    )
+    logger.info("store is at revision %s, edition %s", result.revision, capabilities.edition)
+    return result
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "framegrid_store:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
