@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 import time
 from typing import Any
 
@@ -26,28 +27,44 @@ def measure_fps(model_path: str, height: int, width: int, cores: int, seconds: f
     for name, streams in (("streams_of_one_thread", cores), ("one_stream", 1)):
         settings = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": cores}
         compiled = core.compile_model(model, "CPU", settings)
-        rates[name] = _loop(ov, compiled, frame, streams, seconds)
+        rates[name] = _loop(compiled, frame, streams, seconds)
     return rates
 
 
-def _loop(ov: Any, compiled: Any, frame: Any, streams: int, seconds: float) -> float:
-    done = 0
+def _loop(compiled: Any, frame: Any, streams: int, seconds: float) -> float:
+    """One thread a stream, each with its own request: as fast as an AsyncInferQueue, without callbacks."""
+    counts = [0] * streams
+    stop_at = [float("inf")]
 
-    def count(_request: Any, _data: Any) -> None:
-        nonlocal done
-        done += 1
+    def run(index: int) -> None:
+        request = compiled.create_infer_request()
+        request.set_input_tensor(ov_tensor(frame))
+        for _ in range(5):
+            request.infer()
+        ready.wait()
+        while time.perf_counter() < stop_at[0]:
+            request.infer()
+            counts[index] += 1
 
-    queue = ov.AsyncInferQueue(compiled, streams)
-    queue.set_callback(count)
-    for _ in range(4 * streams):
-        queue.start_async([frame])
-    queue.wait_all()
-    done = 0
-    started = time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        queue.start_async([frame])
-    queue.wait_all()
-    return done / (time.perf_counter() - started)
+    started = [0.0]
+
+    def start_clock() -> None:
+        started[0] = time.perf_counter()
+        stop_at[0] = started[0] + seconds
+
+    ready = threading.Barrier(streams, action=start_clock)
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(streams)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started[0])
+
+
+def ov_tensor(array: Any) -> Any:
+    import openvino as ov
+
+    return ov.Tensor(array.copy())
 
 
 def main() -> None:
