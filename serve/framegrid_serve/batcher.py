@@ -34,7 +34,10 @@ _FIRST_GUESS_SERVICE_S = 0.02
 class Detects(Protocol):
     """What the batcher needs of a detector."""
 
-    max_batch: int
+    @property
+    def max_batch(self) -> int:
+        """Pictures that one call takes at most."""
+        ...
 
     def detect(self, jpegs: Sequence[Buffer], min_scores: Sequence[float]) -> list[FrameResult]:
         """One result for each JPEG, in order."""

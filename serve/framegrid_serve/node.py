@@ -1,0 +1,226 @@
+"""Ray Serve on one machine, in HAProxy mode: start, change the models, stop. Owns all that it starts.
+
+Every side port is a free one and every file lies under `state_dir`, so several can run beside each other
+and beside any other Ray. Nothing is asked of a Ray that is already there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from framegrid_serve.errors import StartError
+from framegrid_serve.registry import ServingConfig
+from framegrid_serve.settings import NodeSettings
+
+logger = logging.getLogger(__name__)
+
+APP_NAME = "framegrid"
+# Frames never pass through the object store; Ray refuses less than 75 MB.
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024
+# A UNIX socket's path has at most 107 bytes, and Ray puts 70 behind this one.
+_MAX_RAY_DIR_BYTES = 36
+_READY_TIMEOUT_S = 180.0
+_POLL_S = 0.1
+# Ports that replicas listen on; HAProxy forwards to them.
+_REPLICA_PORTS = 200
+
+
+class Node:
+    """One machine's Ray Serve. Use `start`, then `apply` at will, then `stop` exactly once."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._short_dir: Path | None = None
+        self._started = False
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+        host = "127.0.0.1" if self._settings.http_host in ("0.0.0.0", "") else self._settings.http_host
+        return f"http://{host}:{self._settings.http_port}"
+
+    def start(self, config: ServingConfig) -> None:
+        """Start everything and return when the first request would be answered. Raises StartError."""
+        settings = self._settings
+        check_port_free(settings.http_host, settings.http_port)
+        ray_dir = self._prepare_dirs()
+        # Ray Serve reads these when it is imported, here and in every process that Ray starts.
+        os.environ.update(_environment(ray_dir))
+        import ray
+        from ray import serve
+
+        ray.init(
+            address="local",
+            num_cpus=settings.replicas * settings.cpus_per_replica,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            _temp_dir=str(ray_dir),
+        )
+        self._started = True
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.http_host, "port": settings.http_port},
+            logging_config=_LOGGING,
+        )
+        self.apply(config)
+        self._wait_ready()
+
+    def apply(self, config: ServingConfig) -> None:
+        """Serve these models from now on. Replicas load in the background, keeping the old ones until then."""
+        from ray.serve.context import _get_global_client
+        from ray.serve.schema import ServeDeploySchema
+
+        # The same config as Kubernetes gets. `serve.run` would restart the replicas instead.
+        _get_global_client().deploy_apps(ServeDeploySchema(**_deploy_config(self._settings, config)))
+
+    def stop(self) -> None:
+        """End everything that `start` started."""
+        if self._started:
+            import ray
+            from ray import serve
+
+            with contextlib.suppress(Exception):  # Ray may be half gone; what is left is ended below
+                serve.shutdown()
+            ray.shutdown()
+            self._started = False
+        if self._short_dir is not None:
+            shutil.rmtree(self._short_dir, ignore_errors=True)
+
+    def _prepare_dirs(self) -> Path:
+        state_dir = self._settings.state_dir
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"state_dir {state_dir}: cannot be made ({error.strerror})") from error
+        if len(os.fsencode(state_dir)) <= _MAX_RAY_DIR_BYTES:
+            return state_dir
+        self._short_dir = Path(tempfile.mkdtemp(prefix="fg-", dir="/tmp"))
+        return self._short_dir
+
+    def _wait_ready(self) -> None:
+        from ray import serve
+
+        deadline_s = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            app = serve.status().applications.get(APP_NAME)
+            if app is not None and app.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise StartError(f"replicas did not start: {_last_line(app)}")
+            if app is not None and app.status == "RUNNING" and self._answers():
+                return
+            time.sleep(_POLL_S)
+        raise StartError(
+            f"no answer from {self.url} after {_READY_TIMEOUT_S:.0f} s; see {self._settings.state_dir}"
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/models", timeout=5.0) as response:
+                return bool(json.load(response)["models"])
+        except (OSError, ValueError):
+            return False
+
+
+def check_port_free(host: str, port: int) -> None:
+    """Raise StartError when nothing can listen there, before half of Ray is up."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(
+                f"http_port {port} on {host}: {error.strerror}; stop what uses it or choose another http_port"
+            ) from error
+
+
+_LOGGING = {"log_level": "WARNING", "enable_access_log": False}
+
+
+def _environment(ray_dir: Path) -> dict[str, str]:
+    haproxy_dir = ray_dir / "haproxy"
+    haproxy_dir.mkdir(exist_ok=True)
+    metrics_port, stats_port, fallback_http, fallback_grpc = free_ports(4)
+    http_ports, grpc_ports = free_port_range(_REPLICA_PORTS), free_port_range(_REPLICA_PORTS)
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A token of this start alone, instead of one that Ray would keep in the home folder.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Replicas are the work of this machine, not its background: Ray would run them at nice 15.
+        "RAY_worker_niceness": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy_dir / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy_dir / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy_dir / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy_dir),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy_dir / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http_ports),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http_ports + _REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_ports),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_ports + _REPLICA_PORTS),
+        # Frames take well under a second; the 30 s default only delays the stop.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """That many ports which are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+
+
+def free_port_range(count: int) -> int:
+    """First port of a range that is mostly free; Ray skips the few ports in it that are taken."""
+    (port,) = free_ports(1)
+    # Below the kernel's ephemeral range (32768), where outgoing connections of others are not.
+    return 10_000 + (port * 7) % (32_000 - 10_000 - count)
+
+
+def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, Any]:
+    args = {
+        "replicas": settings.replicas,
+        "cpus_per_replica": settings.cpus_per_replica,
+        "queue_frames": settings.queue_frames,
+        "engine": settings.engine,
+    }
+    return {
+        "applications": [
+            {
+                "name": APP_NAME,
+                "route_prefix": "/",
+                "import_path": "framegrid_serve.app:build_app",
+                "args": args,
+                "logging_config": _LOGGING,
+                "deployments": [{"name": "detector", "user_config": config.model_dump(mode="json")}],
+            }
+        ]
+    }
+
+
+def _last_line(app: Any) -> str:
+    """The last line of what went wrong: Ray puts a whole traceback there."""
+    texts = [app.message, *(deployment.message for deployment in app.deployments.values())]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if "Error:" in line]
+    return str((told or lines or ["no reason given"])[-1])

@@ -1,0 +1,179 @@
+"""The HTTP side of one replica: routes, limits and answers. Knows Starlette, not Ray.
+
+POST /v1/detect   the wire format in, the wire format out (serve/README.md)
+GET  /v1/models   what is served
+GET  /healthz     200 when the default model serves, 503 before
+
+Errors are JSON `{"error": text}`: 400 malformed, 404 unknown path or model, 405 method, 413 too large,
+429 overloaded (with Retry-After), 503 an engine that does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from framegrid_serve.batcher import Batcher, BatcherStats
+from framegrid_serve.errors import OverloadError, UnknownModelError
+from framegrid_serve.registry import Model, ModelRegistry
+from framegrid_serve.wire import (
+    CONTENT_TYPE,
+    MAX_BODY_BYTES,
+    DetectRequest,
+    DetectResponse,
+    FrameResult,
+    FrameStatus,
+    WireError,
+    decode_request,
+    encode_response,
+)
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+logger = logging.getLogger(__name__)
+
+# After a frame's own budget: an engine that is still silent is stuck, and the client should go elsewhere.
+_STUCK_AFTER_S = 30.0
+# Samples kept for the next metrics flush (one a second): above any rate one replica reaches.
+_MAX_SAMPLES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSample:
+    """What the metrics need of one frame."""
+
+    model: str
+    status: FrameStatus
+    queue_s: float
+    infer_s: float
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts since the start that the batcher does not have."""
+
+    requests: dict[int, int]  # by HTTP status
+    offered_frames: int = 0
+    sender_dropped_frames: int = 0
+
+
+class DetectService:
+    """See the module. One per replica; `handle` runs on one event loop."""
+
+    def __init__(self, registry: ModelRegistry, batcher: Batcher) -> None:
+        self.registry = registry
+        self.batcher = batcher
+        self.totals = Totals(requests={})
+        self._samples: deque[FrameSample] = deque(maxlen=_MAX_SAMPLES)
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Never raises for what a client sends."""
+        response = await self._route(request)
+        requests = self.totals.requests
+        requests[response.status_code] = requests.get(response.status_code, 0) + 1
+        return response
+
+    def stats(self) -> BatcherStats:
+        """The batcher's figures; for health and scaling."""
+        return self.batcher.stats()
+
+    def take_samples(self) -> list[FrameSample]:
+        """The samples since the last call."""
+        taken = []
+        while self._samples:
+            taken.append(self._samples.popleft())
+        return taken
+
+    async def _route(self, request: Request) -> Response:
+        path = request.url.path
+        if path == "/v1/detect":
+            return await self._detect(request) if request.method == "POST" else _wrong_method("POST")
+        routes: dict[str, Callable[[], Response]] = {"/v1/models": self._models, "/healthz": self._healthz}
+        answer = routes.get(path)
+        if answer is None:
+            return _error(404, "no such path; there are POST /v1/detect, GET /v1/models and GET /healthz")
+        return answer() if request.method in ("GET", "HEAD") else _wrong_method("GET")
+
+    def _models(self) -> Response:
+        return JSONResponse(self.registry.describe())
+
+    def _healthz(self) -> Response:
+        if self.registry.ready():
+            return JSONResponse({"status": "ok"})
+        return _error(503, "the default model has not loaded; see GET /v1/models")
+
+    async def _detect(self, request: Request) -> Response:
+        try:
+            body = await _bounded_body(request)
+            if body is None:
+                return _too_large()
+            wanted = decode_request(body)
+            model = self.registry.get(wanted.model)
+            self.totals.offered_frames += wanted.offered_frames
+            self.totals.sender_dropped_frames += wanted.dropped_frames
+            results = await self._run(model, wanted)
+            response = DetectResponse(model.name, model.version, model.digest, tuple(results))
+            return Response(encode_response(response), media_type=CONTENT_TYPE)
+        except WireError as error:
+            return _error(400, str(error))
+        except UnknownModelError as error:
+            return _error(404, str(error))
+        except OverloadError as error:
+            # RFC 9110 wants whole seconds; the exact figure is in the body.
+            headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+            body_json = {"error": str(error), "retry_after_s": round(error.retry_after_s, 3)}
+            return JSONResponse(body_json, 429, headers)
+        except asyncio.TimeoutError:  # the built-in one only since Python 3.11
+            return _error(503, "the engine does not answer; retry on another replica")
+
+    async def _run(self, model: Model, wanted: DetectRequest) -> list[FrameResult]:
+        timeout_s = wanted.timeout_ms / 1e3
+        future = self.batcher.submit(
+            model.detector,
+            [frame.jpeg for frame in wanted.frames],
+            min_score=wanted.min_score,
+            timeout_s=timeout_s,
+            priority=wanted.priority,
+        )
+        # A client that goes away cancels this, and with it what still waits in the queue.
+        results = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s + _STUCK_AFTER_S)
+        self._samples.extend(
+            FrameSample(model.name, result.status, result.queue_ms / 1e3, result.infer_ms / 1e3)
+            for result in results
+        )
+        return results
+
+
+async def _bounded_body(request: Request) -> bytes | None:
+    """The body, or None when it is larger than the format allows; never holds more than that."""
+    stated = request.headers.get("content-length", "")
+    if stated.isdecimal() and int(stated) > MAX_BODY_BYTES:
+        return None
+    chunks: list[bytes] = []
+    size_bytes = 0
+    async for chunk in request.stream():
+        size_bytes += len(chunk)
+        if size_bytes > MAX_BODY_BYTES:
+            return None
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status)
+
+
+def _too_large() -> Response:
+    return _error(413, f"expected a body of at most {MAX_BODY_BYTES} bytes, got more; send fewer frames")
+
+
+def _wrong_method(allowed: str) -> Response:
+    return JSONResponse({"error": f"expected method {allowed}"}, 405, {"Allow": allowed})
