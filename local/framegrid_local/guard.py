@@ -3,8 +3,8 @@
 The supervisor holds the write end of this process's standard input. When that end closes (the supervisor
 asked for a stop, crashed, or was killed with -9) the command gets its stop signal, a grace period, then
 SIGKILL, and with it every process that descends from it, those that moved to a session of their own
-included (Linux: this process is their reaper). The exit status is the command's; 128 + N when signal N
-ended it.
+included (Linux: this process is their reaper). A byte on standard input is a signal number to pass on to
+the command. The exit status is the command's; 128 + N when signal N ended it.
 
 Standard library alone, and run by path with `-S -E`: it has to start in milliseconds and hold few
 megabytes."""
@@ -89,9 +89,13 @@ def _wait(child: subprocess.Popen[bytes], wake: int, stop_signal: int, grace_s: 
         readable, _, _ = select.select(watched, [], [], timeout_s)
         numbers = os.read(wake, 64) if wake in readable else b""
         asked = any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for number in numbers)
-        if sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 1):
-            watched = [wake]
-            asked = True
+        if sys.stdin.fileno() in readable:
+            passed_on = os.read(sys.stdin.fileno(), 64)
+            for number in passed_on:
+                _signal_all([child.pid], number)
+            if not passed_on:
+                watched = [wake]
+                asked = True
         if asked and kill_at is None:
             kill_at = time.monotonic() + grace_s
             _signal_all([child.pid], stop_signal)

@@ -71,6 +71,13 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def send_signal(self, number: int) -> None:
+        """Passes a signal on to the command itself; nothing when it has ended."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(bytes([number]))
+                self._process.stdin.flush()
+
     def request_stop(self) -> None:
         """Asks it to end; returns at once. Safe to call twice."""
         if self._process.stdin is not None:

@@ -101,6 +101,11 @@ class ProcessService:
     def _failure(self, what: str) -> ChildFailedError:
         return ChildFailedError(f"{self.name} {what}; its log: {self.command.log_path}", self.log_tail())
 
+    def send_signal(self, number: int) -> None:
+        """Passes a signal on to the command; nothing when it does not run."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def log_tail(self) -> str:
         """The last lines that this run wrote."""
         return tail(self._process.log_since_start()) if self._process is not None else ""
@@ -111,12 +116,11 @@ class Supervisor:
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
-        self._stopping = threading.Event()
         self._keepers: dict[str, _Keeper] = {}
 
     def start(self, name: str, service: Service) -> None:
         """Begins to start it; returns at once."""
-        keeper = _Keeper(name, service, self._on_event, self._stopping)
+        keeper = _Keeper(name, service, self._on_event)
         self._keepers[name] = keeper
         keeper.thread.start()
 
@@ -127,8 +131,8 @@ class Supervisor:
             keeper.settled.wait()
             if keeper.error is not None:
                 raise keeper.error
-            if self._stopping.is_set():
-                raise LocalError("stopped while starting")
+            if not keeper.was_ready:
+                raise LocalError(f"{name} was stopped while it started")
 
     def is_ready(self, name: str) -> bool:
         """Whether it runs now."""
@@ -138,9 +142,14 @@ class Supervisor:
         """How often each service was started again."""
         return {name: keeper.restarts for name, keeper in self._keepers.items()}
 
+    def stop_one(self, name: str) -> None:
+        """Stops one service for good; the others go on. Nothing when it is not there."""
+        keeper = self._keepers.pop(name, None)
+        if keeper is not None:
+            keeper.stop()
+
     def stop(self, order: Sequence[str] = ()) -> None:
         """Stops those in `order` one after another, then the rest together. Nothing runs afterwards."""
-        self._stopping.set()
         ordered = [name for name in order if name in self._keepers]
         for name in ordered:
             self._keepers[name].stop()
@@ -154,18 +163,17 @@ class Supervisor:
 
 
 class _Keeper:
-    def __init__(
-        self, name: str, service: Service, on_event: Callable[[Event], None], stopping: threading.Event
-    ) -> None:
+    def __init__(self, name: str, service: Service, on_event: Callable[[Event], None]) -> None:
         self.name = name
         self.settled = threading.Event()
         self.error: LocalError | None = None
         self.ready = False
+        self.was_ready = False
         self.restarts = 0
         self.thread = threading.Thread(target=self._run, name=f"keep-{name}", daemon=True)
         self._service = service
         self._on_event = on_event
-        self._stopping = stopping
+        self._stopping = threading.Event()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -202,7 +210,7 @@ class _Keeper:
             self._service.stop()
         else:
             if not self._stopping.is_set():
-                self.ready = True
+                self.ready = self.was_ready = True
                 self._on_event(Event(self.name, EventKind.READY))
         finally:
             self.settled.set()

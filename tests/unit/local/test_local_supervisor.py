@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,12 +213,32 @@ def test_backoff_doubles_up_to_its_limit() -> None:
 def test_stopping_while_starting_is_not_reported_as_ready(watched: Watched, tmp_path: Path) -> None:
     watched.supervisor.start("child", service(SLEEP, tmp_path, timeout_s=60))
     watched.wait_for(EventKind.STARTING)
-    keeper_wait = watched.supervisor.wait_ready
-    watched.supervisor._stopping.set()
-    watched.supervisor._keepers["child"].stop()
-    with pytest.raises(LocalError, match="stopped while starting"):
-        keeper_wait("child")
+    failures: list[LocalError] = []
+
+    def wait() -> None:
+        try:
+            watched.supervisor.wait_ready("child")
+        except LocalError as error:
+            failures.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    watched.supervisor.stop()
+    waiter.join()
+    assert "stopped while it started" in str(failures[0])
 
 
 def test_tail_keeps_the_last_lines() -> None:
     assert tail("a\nb\nc\n", 2) == "b\nc"
+
+
+def test_a_signal_is_passed_on_to_the_command(tmp_path: Path) -> None:
+    mark = tmp_path / "child.pid"
+    note = f"open({str(mark)!r}, 'a').write('reread' + chr(10))"
+    handler = f"import signal\nsignal.signal(signal.SIGHUP, lambda *_: {note})\n"
+    process = GuardedProcess(python(handler + marks(mark) + SLEEP, tmp_path / "log"))
+    assert wait_until(lambda: mark.exists() and bool(mark.read_text()))
+    process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "reread" in mark.read_text())
+    assert process.poll() is None
+    process.stop()

@@ -1,0 +1,214 @@
+"""The whole chain on one machine: database, Serve, ingest and the page, wired together.
+
+`demo` and `up` differ in their cameras alone. Everything that a child is told is written to the state
+folder, so that a run can be looked at and repeated by hand."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from framegrid_local import health, machine, ports
+from framegrid_local.postgres import EmbeddedPostgres
+from framegrid_local.process import Command
+from framegrid_local.state import StateDir
+from framegrid_local.supervisor import Event, ProcessService, Service, Supervisor
+
+PAGE_SCRIPT = Path(__file__).parents[2] / "dashboards" / "streamlit" / "app.py"
+DATABASE_VARIABLE = "FRAMEGRID_DATABASE_URL"
+# Ray's first start on a slow disk reads some hundred megabytes of Python.
+SERVE_READY_S = 180.0
+INGEST_READY_S = 30.0
+PAGE_READY_S = 60.0
+# Ingest drains and flushes; Ray ends its replicas and daemons.
+INGEST_GRACE_S = 20.0
+SERVE_GRACE_S = 30.0
+PAGE_GRACE_S = 5.0
+STOP_ORDER = ("page", "ingest", "serve")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """What the user chose. Port 0: any free one; replicas 0: as many as the machine has room for."""
+
+    state_dir: Path
+    database_url: str = ""
+    database_port: int = 0
+    page: bool = True
+    page_port: int = 0
+    replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What to run: the cameras, the model bundles that they name, the length of a stored interval."""
+
+    cameras_path: Path
+    models: Mapping[str, Path]
+    default_model: str
+    interval_s: float = 1.0
+    extra: Mapping[str, Service] = field(default_factory=dict)  # started before ingest, e.g. the simulator
+
+
+class Chain:
+    """Start it, look at it, stop it. `on_event` hears what the supervisor does."""
+
+    def __init__(
+        self, settings: ChainSettings, state: StateDir, workload: Workload, on_event: Callable[[Event], None]
+    ) -> None:
+        self.settings = settings
+        self.state = state
+        self.workload = workload
+        self.replicas = settings.replicas or machine.default_replicas()
+        self.database_url = settings.database_url
+        self.postgres: EmbeddedPostgres | None = None
+        self.serve_port = ports.free_port()
+        self.ingest_port = ports.free_port()
+        self.page_port = 0
+        self._supervisor = Supervisor(on_event)
+        self._serve: ProcessService | None = None
+
+    @property
+    def page_address(self) -> str:
+        """Where to point a browser; empty without the page."""
+        return f"http://{ports.LOOPBACK}:{self.page_port}" if self.page_port else ""
+
+    def start(self) -> None:
+        """Returns when frames can flow. Raises LocalError; whatever was started is then stopped by
+        stop()."""
+        if self.settings.page and PAGE_SCRIPT.exists():
+            self.page_port = _port(self.settings.page_port, "page", "--page-port")
+        self._start_serve()
+        for name, service in self.workload.extra.items():
+            self._supervisor.start(name, service)
+        self._start_database()
+        if self.page_port:
+            self._supervisor.start("page", self._page())
+        self._supervisor.wait_ready(*self.workload.extra, "serve")
+        self._supervisor.start("ingest", self._ingest())
+        self._supervisor.wait_ready("ingest")
+
+    def wait_page(self) -> None:
+        """Until the page answers. Raises LocalError when it cannot."""
+        if self.page_port:
+            self._supervisor.wait_ready("page")
+
+    def stop_ingest(self) -> None:
+        """Stops the cameras and flushes what they counted; the rest goes on."""
+        self._supervisor.stop_one("ingest")
+
+    def stop(self) -> None:
+        """Stops everything, writers before what they write to. Safe to call twice."""
+        self._supervisor.stop((*STOP_ORDER, *self.workload.extra, "database"))
+        self.state.database_url_file.unlink(missing_ok=True)
+
+    def restarts(self) -> dict[str, int]:
+        """How often each part crashed and was started again."""
+        return self._supervisor.restarts()
+
+    def status(self) -> dict[str, Any] | None:
+        """What ingest says about each camera; None while it does not answer."""
+        answer = health.get_json(self.ingest_port, "/status")
+        return answer if isinstance(answer, dict) else None
+
+    def set_models(self, models: Mapping[str, Path], default_model: str) -> None:
+        """Gives serve another set of models, while it runs."""
+        self._write_serve_config(models, default_model)
+        if self._serve is not None:
+            self._serve.send_signal(signal.SIGHUP)
+
+    def _start_serve(self) -> None:
+        config = self._write_serve_config(self.workload.models, self.workload.default_model)
+        self._serve = ProcessService(
+            "serve",
+            Command(
+                (sys.executable, "-m", "framegrid_serve", "--config", str(config)),
+                self.state.logs / "serve.log",
+                grace_s=SERVE_GRACE_S,
+            ),
+            health.answers(self.serve_port, "/healthz"),
+            SERVE_READY_S,
+        )
+        self._supervisor.start("serve", self._serve)
+
+    def _start_database(self) -> None:
+        if not self.database_url:
+            self.postgres = EmbeddedPostgres(self.state.postgres, self.settings.database_port)
+            self._supervisor.start("database", self.postgres)
+            self._supervisor.wait_ready("database")
+            self.database_url = self.postgres.url
+        self.state.write_private(self.state.database_url_file, self.database_url + "\n")
+        from framegrid_store.migrate import upgrade
+
+        upgrade(self.database_url)
+
+    def _write_serve_config(self, models: Mapping[str, Path], default_model: str) -> Path:
+        config = {
+            "http_host": ports.LOOPBACK,
+            "http_port": self.serve_port,
+            "replicas": self.replicas,
+            "cpus_per_replica": 1,
+            "models": [{"name": name, "path": str(path)} for name, path in models.items()],
+            "default_model": default_model,
+            "state_dir": str(self.state.root / "serve"),
+        }
+        return self.state.write_private(
+            self.state.root / "serve.yaml", yaml.safe_dump(config, sort_keys=False)
+        )
+
+    def _write_config(self, name: str, config: Mapping[str, Any]) -> Path:
+        return self.state.write_private(self.state.root / name, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def _ingest(self) -> ProcessService:
+        config = {
+            "serve_url": f"http://{ports.LOOPBACK}:{self.serve_port}",
+            "cameras": str(self.workload.cameras_path.absolute()),
+            "http_port": self.ingest_port,
+            "interval_s": self.workload.interval_s,
+        }
+        path = self.state.write_private(
+            self.state.root / "ingest.yaml", yaml.safe_dump(config, sort_keys=False)
+        )
+        return ProcessService(
+            "ingest",
+            Command(
+                (sys.executable, "-m", "framegrid_ingest", "--config", str(path)),
+                self.state.logs / "ingest.log",
+                env={DATABASE_VARIABLE: self.database_url},
+                grace_s=INGEST_GRACE_S,
+            ),
+            health.answers(self.ingest_port, "/healthz"),
+            INGEST_READY_S,
+        )
+
+    def _page(self) -> ProcessService:
+        options = {
+            "server.port": self.page_port,
+            "server.address": ports.LOOPBACK,
+            "server.headless": "true",
+            "server.fileWatcherType": "none",
+            "browser.gatherUsageStats": "false",
+        }
+        argv = [sys.executable, "-m", "streamlit", "run", str(PAGE_SCRIPT)]
+        argv += [f"--{name}={value}" for name, value in options.items()]
+        return ProcessService(
+            "page",
+            Command(
+                tuple(argv),
+                self.state.logs / "page.log",
+                env={DATABASE_VARIABLE: self.database_url},
+                grace_s=PAGE_GRACE_S,
+            ),
+            health.answers(self.page_port, "/_stcore/health"),
+            PAGE_READY_S,
+        )
+
+
+def _port(asked: int, what: str, option: str) -> int:
+    return ports.require_port(asked, what, option) if asked else ports.free_port()
