@@ -13,8 +13,6 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import NullPool
 
 from framegrid_store.errors import StoreError
 
@@ -65,15 +63,6 @@ def connect(database_url: str, *, application_name: str, autocommit: bool = Fals
     settings = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": application_name, **KEEPALIVE}
     return psycopg.connect(
         **{**settings, **parameters(database_url)}, autocommit=autocommit, prepare_threshold=None
-    )
-
-
-def engine(database_url: str, *, application_name: str) -> Engine:
-    """A SQLAlchemy engine over `connect`: one connection per use, none kept."""
-    return create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: connect(database_url, application_name=application_name),
-        poolclass=NullPool,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framegrid_store.tables import DROPPED
+from framegrid_store.rows import DROP_REASONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ DAY = Scale(
 )
 SCALES = {scale.name: scale for scale in (FIVE_SECONDS, MINUTE, HOUR, DAY)}
 
-_DROPPED_COLUMNS = [f"dropped_{reason}" for reason in DROPPED]
+_DROPPED_COLUMNS = [f"dropped_{reason}" for reason in DROP_REASONS]
 _COVERAGE_COLUMNS = ["expected", "processed", *_DROPPED_COLUMNS]
 DROPPED_SUM = " + ".join(_DROPPED_COLUMNS)
 

@@ -6,6 +6,8 @@
 What passes by itself (database away, deadlock, disk full) is retried inside `writer` and never raised.
 """
 
+UPGRADE_ADVICE = "run `python -m framegrid_store upgrade`"
+
 
 class StoreError(Exception):
     """Something that only a person can put right; the message says what was expected, what came, what to

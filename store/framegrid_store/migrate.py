@@ -14,13 +14,14 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from framegrid_store import bi, reconcile, roles
 from framegrid_store.capabilities import Capabilities, probe
-from framegrid_store.connect import connect, describe, engine, sanitised
-from framegrid_store.errors import NotUpgradedError, StoreError
-from framegrid_store.tables import SCHEMA
+from framegrid_store.connect import connect, describe, sanitised
+from framegrid_store.errors import UPGRADE_ADVICE, NotUpgradedError, StoreError
+from framegrid_store.names import SCHEMA
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,7 @@ def require_current(connection: psycopg.Connection) -> None:
     found, wanted = current_revision(connection), head_revision()
     if found != wanted:
         raise NotUpgradedError(
-            f"expected schema revision {wanted}, got {found or 'no Framegrid schema'}; "
-            "run `python -m framegrid_store upgrade`"
+            f"expected schema revision {wanted}, got {found or 'no Framegrid schema'}; {UPGRADE_ADVICE}"
         )
 
 
@@ -85,6 +85,15 @@ def upgrade(database_url: str) -> UpgradeResult:
         raise StoreError(
             f"cannot upgrade {describe(database_url)}: {sanitised(error, database_url)}"
         ) from None  # The chained error might quote the URL.
+
+
+def engine(database_url: str, *, application_name: str) -> Engine:
+    """A SQLAlchemy engine over `connect`: one connection per use, none kept."""
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect(database_url, application_name=application_name),
+        poolclass=NullPool,
+    )
 
 
 def _upgrade(transaction: Connection) -> UpgradeResult:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from framegrid_store.capabilities import Capabilities
 from framegrid_store.connect import sanitised
-from framegrid_store.tables import SCHEMA, TIME_TABLES
+from framegrid_store.names import SCHEMA, TIME_TABLES
 
 logger = logging.getLogger(__name__)
 

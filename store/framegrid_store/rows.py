@@ -28,6 +28,9 @@ WHOLE_PICTURE = ""
 DIRECTIONS = ("in", "out")
 """`in`: from the left hand to the right hand of somebody who walks the line from start to end."""
 
+DROP_REASONS = ("no_frame", "overload", "stale", "refused", "corrupt")
+"""Why an expected frame was not processed; `CoverageRow` has a column for each."""
+
 SEVERITIES = ("info", "warning", "critical")
 
 

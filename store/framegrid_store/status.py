@@ -12,7 +12,7 @@ from framegrid_store.capabilities import Capabilities, probe
 from framegrid_store.connect import connect, describe, sanitised
 from framegrid_store.errors import StoreError
 from framegrid_store.migrate import current_revision, head_revision
-from framegrid_store.tables import SCHEMA, TIME_TABLES
+from framegrid_store.names import SCHEMA, TIME_TABLES
 
 
 @dataclass(frozen=True, slots=True)

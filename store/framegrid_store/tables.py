@@ -31,7 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, REAL, TIMESTAMP
 
-SCHEMA = "framegrid"
+from framegrid_store.names import SCHEMA
+
 metadata = MetaData(schema=SCHEMA)
 
 
@@ -152,7 +153,6 @@ frame_count = Table(
     Index("frame_count_camera_time", "camera_id", "time"),
     comment="Objects per camera, class, zone, model and interval; additive, several rows per key may exist",
 )
-DROPPED = ("no_frame", "overload", "stale", "refused", "corrupt")
 coverage = Table(
     "coverage",
     metadata,
@@ -248,13 +248,3 @@ ingest_batch = Table(
     Index("ingest_batch_stored_at", "stored_at"),
     comment="Ledger: a batch whose id is here is stored, and is not stored again",
 )
-
-TIME_TABLES = {
-    "frame_count": "time",
-    "coverage": "time",
-    "track": "started_at",
-    "line_crossing": "time",
-    "event": "time",
-    "detection": "time",
-}
-"""Fact tables and the column that time is cut by."""

@@ -10,11 +10,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from framegrid_store.bi import VIEWS
-from framegrid_store.connect import engine
 from framegrid_store.errors import StoreError
-from framegrid_store.migrate import head_revision, upgrade
+from framegrid_store.migrate import engine, head_revision, upgrade
+from framegrid_store.names import SCHEMA, TIME_TABLES
 from framegrid_store.status import status
-from framegrid_store.tables import SCHEMA, TIME_TABLES, metadata
+from framegrid_store.tables import metadata
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,8 @@ transaction."""
 
 from alembic import context
 
-from framegrid_store.tables import SCHEMA, metadata
+from framegrid_store.names import SCHEMA
+from framegrid_store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

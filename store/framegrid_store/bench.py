@@ -1,0 +1,171 @@
+"""How fast the writer is against the driver's own COPY, in one run.
+
+`python -m framegrid_store.bench [ROWS]` on the database of FRAMEGRID_DATABASE_URL; it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+import psycopg
+
+from framegrid_store.connect import connect, database_url_from_environment
+from framegrid_store.copier import copy_statement
+from framegrid_store.facts import FACTS
+from framegrid_store.rows import CameraRow, CountRow
+from framegrid_store.writer import StoreWriter
+
+BATCH_ROWS = 5000
+ROUNDS = 5
+CAMERAS = 100
+_CAMERA = "framegrid-bench-{:03d}"
+# As the columns of frame_count, in COPY order.
+_TYPES = ["timestamptz", "int4", "int2", *["int4"] * 4, *["int8"] * 3, *["int4"] * 3]
+
+
+def measure_writer(database_url: str, rows: int = 200_000, rounds: int = ROUNDS) -> dict[str, float]:
+    """Rows a second of `StoreWriter` (names, ledger and all) and of psycopg's COPY BINARY of ready tuples.
+
+    Both fill `frame_count` with the same rows, 5,000 to a commit, turn about, `rounds` times; medians, of
+    the ratio within each round too. The database must be upgraded. Raises psycopg's errors, and RuntimeError when rows went missing.
+    """
+    start_s = 1_700_000_000.0
+    count_rows = _rows(rows, start_s)
+    writer_rates, copy_rates = [], []
+    try:
+        _run_writer(database_url, count_rows[:BATCH_ROWS])  # creates the names
+        ready = _ready(database_url, count_rows)
+        for _ in range(rounds):
+            copy_rates.append(rows / _clean(database_url, lambda: _run_copy(database_url, ready)))
+            writer_rates.append(rows / _clean(database_url, lambda: _run_writer(database_url, count_rows)))
+    finally:
+        _clean(database_url, lambda: 0.0)
+        _forget(database_url)
+    ratios = [writer / copy for writer, copy in zip(writer_rates, copy_rates, strict=True)]
+    return {
+        "writer_rows_per_s": round(statistics.median(writer_rates)),
+        "copy_rows_per_s": round(statistics.median(copy_rates)),
+        "writer_over_copy": round(statistics.median(ratios), 3),
+    }
+
+
+def _rows(rows: int, start_s: float) -> list[CountRow]:
+    """One row a second per camera and class, as ingest makes them."""
+    made = []
+    for place in range(rows):
+        second, series = divmod(place, CAMERAS * 2)
+        camera, cls = divmod(series, 2)
+        n = (second * 7 + camera) % 11
+        made.append(
+            CountRow(
+                time_s=start_s + second,
+                interval_s=1.0,
+                camera=_CAMERA.format(camera),
+                cls=("person", "vehicle")[cls],
+                zone="",
+                model="framegrid-bench@1",
+                samples=10,
+                n_sum=10 * n,
+                n_sumsq=10 * n * n,
+                n_min=n,
+                n_max=n,
+                uniques=n % 2,
+                score_mean=0.75 if n else 0.0,
+            )
+        )
+    return made
+
+
+def _run_writer(database_url: str, rows: Sequence[CountRow]) -> float:
+    """Seconds from the first row put to the last one stored, over a connection that is there already."""
+    writer = StoreWriter(database_url, batch_rows=BATCH_ROWS, queue_rows=len(rows))
+    writer.start()
+    writer.announce([CameraRow(rows[0].camera)])
+    while not writer.stats().connected:
+        time.sleep(0.001)
+    started_s = time.perf_counter()
+    for first in range(0, len(rows), 500):
+        writer.put(rows[first : first + 500])
+    left = writer.close(timeout_s=300)
+    took_s = time.perf_counter() - started_s
+    if left or writer.stats().stored != len(rows):
+        raise RuntimeError(f"expected {len(rows)} rows stored, got {writer.stats()}")
+    return took_s
+
+
+def _ready(database_url: str, rows: Sequence[CountRow]) -> list[tuple[object, ...]]:
+    """The same rows as the table has them: ids looked up, times made, in column order."""
+    with connect(database_url, application_name="framegrid-bench") as connection:
+        cameras = {k: i for k, i in connection.execute("SELECT key, camera_id FROM framegrid.camera")}
+        classes = {k: i for k, i in connection.execute("SELECT name, class_id FROM framegrid.object_class")}
+        found = connection.execute(
+            "SELECT model_id FROM framegrid.model_version WHERE name = 'framegrid-bench'"
+        ).fetchone()
+    if found is None:
+        raise RuntimeError("expected model framegrid-bench to be known, got nothing")
+    return [
+        (
+            datetime.fromtimestamp(row.time_s, timezone.utc),
+            cameras[row.camera],
+            classes[row.cls],
+            found[0],
+            0,
+            round(row.interval_s * 1000),
+            row.samples,
+            row.n_sum,
+            row.n_sumsq,
+            round(row.score_mean * row.n_sum * 1000),
+            row.n_min,
+            row.n_max,
+            row.uniques,
+        )
+        for row in rows
+    ]
+
+
+def _run_copy(database_url: str, rows: Sequence[tuple[object, ...]]) -> float:
+    """Seconds of psycopg's COPY BINARY with `write_row`, connection made beforehand and not timed."""
+    statement = copy_statement(FACTS[CountRow])
+    with connect(database_url, application_name="framegrid-bench", autocommit=True) as connection:
+        started_s = time.perf_counter()
+        for first in range(0, len(rows), BATCH_ROWS):
+            with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                copy.set_types(_TYPES)
+                for row in rows[first : first + BATCH_ROWS]:
+                    copy.write_row(row)
+        return time.perf_counter() - started_s
+
+
+def _clean(database_url: str, measure: Callable[[], float]) -> float:
+    """Delete the rows of earlier rounds, settle the disk, then measure."""
+    with connect(database_url, application_name="framegrid-bench", autocommit=True) as connection:
+        connection.execute(
+            "DELETE FROM framegrid.frame_count USING framegrid.camera c"
+            " WHERE c.camera_id = frame_count.camera_id AND c.key LIKE 'framegrid-bench-%'"
+        )
+        connection.execute("VACUUM framegrid.frame_count")
+        # Only superusers and pg_checkpoint may; without it the figures are a little noisier.
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CHECKPOINT")
+    return measure()
+
+
+def _forget(database_url: str) -> None:
+    with connect(database_url, application_name="framegrid-bench") as connection:
+        connection.execute(
+            "DELETE FROM framegrid.series USING framegrid.camera c"
+            " WHERE c.camera_id = series.camera_id AND c.key LIKE 'framegrid-bench-%'"
+        )
+        connection.execute("DELETE FROM framegrid.camera WHERE key LIKE 'framegrid-bench-%'")
+        connection.execute("DELETE FROM framegrid.model_version WHERE name = 'framegrid-bench'")
+
+
+if __name__ == "__main__":
+    asked = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    print(json.dumps(measure_writer(database_url_from_environment(), asked)))
