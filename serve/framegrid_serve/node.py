@@ -80,7 +80,7 @@ class Node:
         self._wait_ready()
 
     def apply(self, config: ServingConfig) -> None:
-        """Serve these models from now on. Replicas load in the background, keeping the old ones until then."""
+        """Serve these models from now on. Replicas load in the background and keep the old ones meanwhile."""
         from ray.serve.context import _get_global_client
         from ray.serve.schema import ServeDeploySchema
 

@@ -125,7 +125,7 @@ def pull(name: str, models_dir: Path) -> Bundle:
         except Exception as error:  # Ultralytics raises many types when a download fails
             raise ModelError(
                 f"{name}: Ultralytics could not fetch the weights ({type(error).__name__}); "
-                f"check the network, or copy {name}.pt here and import it (`framegrid model import {name}.pt`)"
+                f"check the network, or import a copy (`framegrid model import {name}.pt`)"
             ) from error
         origin = f"Ultralytics {name}.pt, sha256 {file_sha256(weights)}"
         return import_pt(weights, models_dir / name, name, version="official", origin=origin)
