@@ -18,23 +18,32 @@ PREDICTION = ("x", "y", "w", "h", "variance", "bias")
 
 
 def pair_costs(
-    predicted: FloatArray, measured: FloatArray, *, size_noise: float, floor_variance: float
+    predicted: FloatArray,
+    measured: FloatArray,
+    *,
+    size_noise: FloatArray,
+    extra_variance: FloatArray,
+    floor_variance: float,
 ) -> FloatArray:
     """Cost of each pair, (tracks, detections).
 
     `predicted` rows are x, y, w, h, variance (of the position, in sizes^2), bias (added as it is);
-    `measured` rows are x, y, w, h. `size_noise` is the standard deviation of log width and log height between
-    a track and its detection; `floor_variance` the variance at which the log-determinant is taken as zero.
+    `measured` rows are x, y, w, h. Per detection and direction, (detections, 2): `size_noise` is the standard
+    deviation of the log of width and of height between a track and this detection, `extra_variance` is added
+    to the position's. `floor_variance` is the variance at which the log-determinant is taken as zero.
     """
     scale_sq = np.maximum(predicted[:, 2] * predicted[:, 3], TINY)
-    variance = predicted[:, 4]
+    variance = predicted[:, 4, None, None] + extra_variance[None, :, :]
     delta = predicted[:, None, :2] - measured[None, :, :2]
     delta *= delta
-    cost = (delta[..., 0] + delta[..., 1]) / (scale_sq * variance)[:, None]
+    delta /= scale_sq[:, None, None]
+    delta /= variance
     sizes = np.log(predicted[:, None, 2:4] / measured[None, :, 2:4])
+    sizes /= size_noise[None, :, :]
     sizes *= sizes
-    cost += (sizes[..., 0] + sizes[..., 1]) / size_noise**2
-    cost += (2.0 * np.log(np.maximum(variance / floor_variance, 1.0)) + predicted[:, 5])[:, None]
+    delta += sizes
+    delta += np.log(np.maximum(variance / floor_variance, 1.0))
+    cost: FloatArray = delta[..., 0] + delta[..., 1] + predicted[:, 5, None]
     return cost
 
 

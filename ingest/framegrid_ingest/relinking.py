@@ -3,27 +3,21 @@
 import math
 from collections.abc import Sequence
 
+from framegrid_ingest.border import is_entering
 from framegrid_ingest.geometry import segment_distance
 from framegrid_ingest.track import BoxTuple, PathPoint, Track, TrackerSettings
 
 
-def box_at_border(box: BoxTuple, border: float) -> bool:
-    """Does the box touch the picture's border?"""
-    return box[0] <= border or box[1] <= border or box[2] >= 1.0 - border or box[3] >= 1.0 - border
+def _area(box: BoxTuple) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def touches_border(track: Track, settings: TrackerSettings) -> bool:
-    """Was the track last seen at the border, or is it expected beyond it by now?"""
-    motion = track.motion
-    beyond = not (0.0 < motion.x < 1.0 and 0.0 < motion.y < 1.0 + motion.h / 2)
-    return beyond or box_at_border(track.last_box, settings.border)
-
-
-def _share_inside(box: BoxTuple, other: BoxTuple) -> float:
-    """Which share of the box's area lies inside the other."""
-    w = min(box[2], other[2]) - max(box[0], other[0])
-    h = min(box[3], other[3]) - max(box[1], other[1])
-    return max(w, 0.0) * max(h, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
+def _is_inside(box: BoxTuple, other: BoxTuple, settings: TrackerSettings) -> bool:
+    """Does most of the box's area lie inside the other, give or take the wobble of a box at the border?"""
+    give = settings.border
+    w = min(box[2], other[2] + give) - max(box[0], other[0] - give)
+    h = min(box[3], other[3] + give) - max(box[1], other[1] - give)
+    return max(w, 0.0) * max(h, 0.0) >= settings.remnant_share * _area(box)
 
 
 def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettings) -> Track | None:
@@ -31,32 +25,42 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
 
     Between its last sight and the birth of `new` the lost object may have walked on or have stopped anywhere
     on the way: the birth must lie near the segment from where it was to where it would be by now, nearer the
-    shorter the gap, and have a similar size.
+    shorter the gap, and have a similar size. Who left through the border does not come back, but the last of
+    him may be seen once more; who came in through the border is nobody's continuation.
     """
+    grows = _area(new.last_box) > settings.remnant_growth * _area(new.first_box)
+    came_in = is_entering(new, settings)
     best: tuple[float, int] | None = None
     found = None
     for track in candidates:
         gap_s = new.first_seen_s - track.last_seen_s
         if gap_s <= 0.0:
             continue
-        cost = _relink_cost(track, gap_s, new.path[0], new.first_box, settings)
+        if (
+            not (grows or came_in)
+            and gap_s <= settings.remnant_s
+            and _is_inside(new.first_box, track.last_box, settings)
+        ):
+            cost = 0.0
+        elif track.leaving or (came_in and gap_s > settings.remnant_s):
+            continue
+        else:
+            cost = _relink_cost(track, gap_s, new.path[0], settings)
         if cost < 1.0 and (best is None or (cost, track.order) < best):
             best, found = (cost, track.order), track
     return found
 
 
-def _relink_cost(
-    lost: Track, gap_s: float, birth: PathPoint, first_box: BoxTuple, settings: TrackerSettings
-) -> float:
-    """Below 1 when a re-link is allowed; 0 for what is left to see of an object that leaves the picture."""
+def _relink_cost(lost: Track, gap_s: float, birth: PathPoint, settings: TrackerSettings) -> float:
+    """Below 1 when a re-link is allowed."""
     _, x, y, size = birth
-    if gap_s <= settings.remnant_s and _share_inside(first_box, lost.last_box) >= settings.remnant_share:
-        return 0.0
     last_x, last_y, last_size = lost.seen_at
-    reach_s = settings.motion.coast_fade_s * (1.0 - math.exp(-gap_s / settings.motion.coast_fade_s))
-    speed_x, speed_y = lost.seen_speed
-    ahead = (last_x + speed_x * reach_s, last_y + speed_y * reach_s)
-    distance = segment_distance(x, y, (last_x, last_y), ahead) / last_size
-    allowed = settings.relink_base + settings.relink_slope * min(gap_s, settings.relink_slope_cap_s)
+    speed_x, speed_y = lost.cruise_speed()
+    ahead = (last_x + speed_x * gap_s, last_y + speed_y * gap_s)
+    far_s = settings.relink_faster * gap_s
+    farthest = (last_x + speed_x * far_s, last_y + speed_y * far_s)
+    aside = segment_distance(x, y, (last_x, last_y), farthest) / last_size
+    along = math.hypot(x - ahead[0], y - ahead[1]) / last_size
+    near = settings.relink_base + settings.relink_slope * min(gap_s, settings.relink_slope_cap_s)
     ratio = abs(math.log(size / last_size)) / settings.relink_size
-    return max(distance / allowed, ratio)
+    return max(aside / near, ratio) + settings.relink_along * min(along / (near + gap_s), 1.0)

@@ -1,8 +1,12 @@
 """One followed object and the numbers that rule how objects are followed."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from framegrid_ingest.motion import Motion, MotionSettings
+
+TRAIL_S = 3.0
+TRAIL_STEP_S = 0.4
 
 BoxTuple = tuple[float, float, float, float]
 PathPoint = tuple[float, float, float, float]  # time_s, x, y, size
@@ -27,11 +31,15 @@ class TrackerSettings:
     match_limit: float = 22.0
     # Added to the cost of unconfirmed tracks: between equals the detection goes to the proven one.
     provisional_bias: float = 3.0
+    # At the border a box changes along the border's normal as it is cut, not as the object moves: factor on
+    # size_noise, and extra standard deviation of the position, in sizes, for that direction.
+    border_size_factor: float = 3.0
+    border_noise: float = 0.2
     # Weak detections must lie on the prediction: overlap asked for.
     weak_iou: float = 0.4
     # Detections and seconds a track needs to be confirmed; at slow sampling two detections do.
-    confirm_hits: int = 3
-    confirm_s: float = 0.15
+    confirm_hits: int = 4
+    confirm_s: float = 0.25
     slow_confirm_hits: int = 2
     slow_interval_s: float = 0.4
     # A box that lies this far inside a better one may be a part of it: it needs this long to be confirmed.
@@ -42,21 +50,46 @@ class TrackerSettings:
     # A confirmed track is associated frame by frame while unseen up to this long; later only re-linked.
     coast_s: float = 1.5
     # A lost track may be re-linked this long: a person behind a parked van, a car behind a bus at the lights.
-    relink_s: float = 12.0
+    relink_s: float = 20.0
     # Distance, in sizes, at which a re-link is refused: base + slope * gap, seconds of gap capped.
     relink_base: float = 0.9
     relink_slope: float = 0.5
     relink_slope_cap_s: float = 3.0
+    # A hidden walker may have gone this much further than at the speed he had.
+    relink_faster: float = 1.3
+    # What being elsewhere on the way than steady walking says adds to the cost: it decides between
+    # candidates.
+    relink_along: float = 0.2
     # Log of the size ratio at which a re-link is refused.
     relink_size: float = 0.6
     # A birth this soon, this far inside the box of a track just lost, is what is still to be seen of that
     # object.
     remnant_s: float = 0.5
     remnant_share: float = 0.7
+    # It is not if it has grown by more than this factor by its confirmation: then somebody comes in.
+    remnant_growth: float = 1.2
     # A box this near to the picture's border touches it (a detector's box ends a pixel or two short of it).
     border: float = 0.015
-    # A track lost at the border is gone; within this time it may still be the detector that failed.
-    border_unseen_s: float = 0.5
+    # Speed, in sizes per second towards the border, from which an object at the border is leaving.
+    leaving_speed: float = 0.2
+    # How much further in, in sizes, a track born at the border must have come to be on its way in.
+    entering_gain: float = 0.1
+    # Born at the border and not on its way in: the rest of somebody, unless it stays this long (seconds).
+    rest_confirm_s: float = 1.0
+    # Born in the middle of the picture, where nobody appears: needs this long (seconds) ...
+    middle_confirm_s: float = 0.5
+    # ... except in the camera's first seconds, when everybody is new.
+    start_s: float = 1.0
+    # Who was seen with less than this share of him left at the border, and then more by this share, is the
+    # next.
+    exit_share: float = 0.6
+    turn_share: float = 0.4
+    # Detections after which an exit that did not happen is forgotten.
+    exit_forget_hits: int = 10
+    # Younger tracks (seconds) are coming in, whatever their speed seems to be.
+    settle_s: float = 0.7
+    # A leaving track that is unseen is gone; only within this time may a remnant of it show up.
+    leaving_unseen_s: float = 0.5
     # A box that shrank below this share of its track while one edge stayed is partly hidden, not smaller.
     hidden_share: float = 0.8
     # How far, as a share of the track's width or height, the edge that stayed may have moved.
@@ -72,12 +105,18 @@ class Track:
         "class_scores",
         "confirm_after_s",
         "confirmed",
+        "exit_at",
+        "exit_depth",
+        "exit_side",
+        "exit_time_s",
         "first_box",
         "first_seen_s",
+        "free_size",
         "hits",
         "last_box",
         "last_score",
         "last_seen_s",
+        "leaving",
         "motion",
         "order",
         "path",
@@ -85,6 +124,7 @@ class Track:
         "seen_at",
         "seen_speed",
         "track_id",
+        "trail",
         "unseen_s",
     )
 
@@ -95,10 +135,16 @@ class Track:
         self.first_seen_s = self.last_seen_s = motion.time_s
         self.first_box = self.last_box = box
         self.hits = 0
+        self.free_size: tuple[float, float] | None = None  # width and height when last not cut by the border
+        self.exit_side, self.exit_depth, self.exit_at, self.exit_time_s = -1, 1.0, 0, 0.0  # see border.py
+        self.leaving = False  # unseen, and last seen on its way out of the picture
         self.unseen_s = 0.0  # watched time since the last detection
         # Where, how large (x, y, size) and how fast (x, y per second) at the last detection.
         self.seen_at = (motion.x, motion.y, motion.scale)
         self.seen_speed = (0.0, 0.0)
+        # Where it was (time_s, x, y), every TRAIL_STEP_S over the last TRAIL_S: the last speed before it is
+        # hidden is the least certain one, the way it went for seconds says more.
+        self.trail: deque[tuple[float, float, float]] = deque()
         self.score_max = self.last_score = 0.0
         self.class_scores: dict[str, float] = {}
         self.confirm_after_s = confirm_after_s
@@ -110,6 +156,7 @@ class Track:
         """Take note of a detection at the motion's time."""
         self.hits += 1
         self.unseen_s = 0.0
+        self.leaving = False
         self.last_seen_s = self.motion.time_s
         self.last_box = box
         self.last_score = score
@@ -119,20 +166,49 @@ class Track:
         self.seen_at = (motion.x, motion.y, motion.scale)
         self.seen_speed = (motion.vx, motion.vy)
         self.path.append((motion.time_s, *self.seen_at))
+        if not self.trail or motion.time_s - self.trail[-1][0] >= TRAIL_STEP_S:
+            self.trail.append((motion.time_s, motion.x, motion.y))
+            while motion.time_s - self.trail[0][0] > TRAIL_S:
+                self.trail.popleft()
+
+    def cruise_speed(self) -> tuple[float, float]:
+        """Mean speed over the last seconds it was seen, relative to the picture per second."""
+        time_s, x, y = self.trail[0]
+        span_s = self.last_seen_s - time_s
+        if span_s < TRAIL_STEP_S:
+            return self.seen_speed
+        return (self.seen_at[0] - x) / span_s, (self.seen_at[1] - y) / span_s
 
     def absorb(self, younger: "Track") -> None:
         """Go on as `younger`, which turned out to be the same object."""
         self.motion = younger.motion
         self.hits += younger.hits
         self.unseen_s = younger.unseen_s
+        self.leaving = younger.leaving
         self.last_seen_s = younger.last_seen_s
+        self.trail = younger.trail
         self.seen_at, self.seen_speed = younger.seen_at, younger.seen_speed
         self.last_box = younger.last_box
         self.last_score = younger.last_score
+        self.exit_side, self.free_size = younger.exit_side, younger.free_size
         self.score_max = max(self.score_max, younger.score_max)
         for name, score in younger.class_scores.items():
             self.class_scores[name] = self.class_scores.get(name, 0.0) + score
         self.path.extend(younger.path)
+
+    def split(self, order: int, track_id: str) -> "Track":
+        """End this track where it left the picture; returns the one that goes on, with what came after."""
+        follower = Track(order, self.motion, self.last_box, 0.0)
+        follower.track_id, follower.confirmed = track_id, True
+        follower.first_seen_s, follower.last_seen_s = self.exit_time_s, self.last_seen_s
+        follower.hits = self.hits - self.exit_at
+        follower.trail.append((follower.last_seen_s, self.motion.x, self.motion.y))
+        follower.seen_at, follower.seen_speed = self.seen_at, self.seen_speed
+        follower.score_max = follower.last_score = self.last_score
+        follower.class_scores = {self.model_class: self.last_score * follower.hits}
+        follower.path, self.path = self.path, []
+        self.hits, self.last_seen_s = self.exit_at, self.exit_time_s
+        return follower
 
     @property
     def model_class(self) -> str:

@@ -14,15 +14,18 @@ Run by one camera's analysis, in one thread; pure, no clock of its own.
 Sources: Zhang et al., "ByteTrack", ECCV 2022; Cao et al., "Observation-Centric SORT", CVPR 2023.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from framegrid_ingest.association import assign, pair_costs
+from framegrid_ingest.border import at_border, has_turned, is_entering, is_leaving, note_exit
 from framegrid_ingest.geometry import FloatArray, overlap
+from framegrid_ingest.hidden import unhidden
 from framegrid_ingest.motion import Motion
-from framegrid_ingest.relinking import best_relink, touches_border
+from framegrid_ingest.relinking import best_relink
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 
 
@@ -71,10 +74,11 @@ class Tracker:
         self._tracks: list[Track] = []  # associated frame by frame
         self._lost: list[Track] = []  # confirmed, unseen for long; may be re-linked
         self._born = 0
+        self._started_s = math.inf
         slow = interval_s > settings.slow_interval_s
         self._confirm_hits = settings.slow_confirm_hits if slow else settings.confirm_hits
         self._provisional_unseen_s = max(settings.provisional_unseen_s, 2.2 * interval_s)
-        self._border_unseen_s = max(settings.border_unseen_s, 1.2 * interval_s)
+        self._leaving_unseen_s = max(settings.leaving_unseen_s, 1.2 * interval_s)
         self._coast_s = max(settings.coast_s, 2.2 * interval_s)
         self._floor_variance = 2.0 * settings.motion.measurement_noise**2
 
@@ -83,10 +87,13 @@ class Tracker:
 
         `watched_s` is how much of the time since then the camera was watched.
         """
+        self._started_s = min(self._started_s, time_s)
         lost, closed = self._put_aside(time_s)
         for track in self._tracks:
             track.motion.predict(time_s, coasting=track.unseen_s > 0.0)
             track.unseen_s += watched_s
+            # Beyond the border already: whoever appears there now is somebody else.
+            track.leaving = track.leaving or not 0.0 < track.motion.x < 1.0
         seen: list[Track] = []
         weak_used: list[int] = []
         strong = np.flatnonzero(observed.scores >= self._min_score)
@@ -96,9 +103,9 @@ class Tracker:
             weak_used = self._match_weak(waiting, weak, observed, seen)
         for i in free:
             seen.append(self._bear(time_s, i, observed))
-        confirmed = [track for track in seen if self._ready(track)]
-        confirmed = self._relink(confirmed, seen)
-        closed += self._retire()
+        ended, confirmed = self._split(seen)
+        confirmed += self._relink([track for track in seen if self._ready(track)], seen)
+        closed += ended + self._retire()
         return Step(confirmed, seen, lost, closed, weak_used)
 
     def close(self) -> list[Track]:
@@ -111,13 +118,16 @@ class Tracker:
         self, strong: np.ndarray, observed: Observations, seen: list[Track]
     ) -> tuple[list[Track], list[int]]:
         """Assign confident detections to all tracks; returns the tracks without one and what is left over."""
-        tracks = self._tracks
+        tracks = [track for track in self._tracks if not track.leaving]
         if not tracks or not len(strong):
             return list(tracks), strong.tolist()
+        settings, boxes = self._settings, observed.boxes_xyxy[strong]
+        cut = (boxes[:, :2] <= settings.border) | (boxes[:, 2:] >= 1.0 - settings.border)
         cost = pair_costs(
             self._predictions(tracks),
-            centres(observed.boxes_xyxy[strong]),
-            size_noise=self._settings.size_noise,
+            centres(boxes),
+            size_noise=np.where(cut, settings.border_size_factor, 1.0) * settings.size_noise,
+            extra_variance=np.where(cut, settings.border_noise**2, 0.0),
             floor_variance=self._floor_variance,
         )
         pairs = assign(cost, self._settings.match_limit)
@@ -183,48 +193,38 @@ class Tracker:
     def _update(self, track: Track, index: int, observed: Observations) -> None:
         box = _box(observed.boxes_xyxy, index)
         motion, settings = track.motion, self._settings
-        whole, hidden = self._unhidden(track, box)
+        whole, hidden = unhidden(box, motion, settings, bottom_anchor=self._bottom_anchor)
         x, y = self._anchor(whole)
         follow_s = settings.hidden_follow_s if hidden else settings.motion.size_follow_s
         motion.update(
             x, y, box[2] - box[0], box[3] - box[1], follow_s=follow_s, dt_s=motion.time_s - track.last_seen_s
         )
         track.hit(float(observed.scores[index]), observed.class_names[index], box)
-
-    def _unhidden(self, track: Track, box: BoxTuple) -> tuple[BoxTuple, bool]:
-        """The box as it would be without what hides a part of it, and whether something does.
-
-        A box that became much narrower or lower while one of its edges is where it was expected has lost its
-        other edge behind something: the anchor must not jump with it. Not so at the picture's border.
-        """
-        settings, m = self._settings, track.motion
-        x1, y1, x2, y2 = box
-        hidden = False
-        bottom = m.y if self._bottom_anchor else m.y + m.h / 2
-        if y2 - y1 < settings.hidden_share * m.h and y1 > settings.border and y2 < 1 - settings.border:
-            top_moved, bottom_moved = abs(y1 - (bottom - m.h)), abs(y2 - bottom)
-            if min(top_moved, bottom_moved) < settings.hidden_edge * m.h:
-                hidden = True
-                if top_moved < bottom_moved:
-                    y2 = y1 + m.h
-                else:
-                    y1 = y2 - m.h
-        if x2 - x1 < settings.hidden_share * m.w and x1 > settings.border and x2 < 1 - settings.border:
-            left_moved, right_moved = abs(x1 - (m.x - m.w / 2)), abs(x2 - (m.x + m.w / 2))
-            if min(left_moved, right_moved) < settings.hidden_edge * m.w:
-                hidden = True
-                if left_moved < right_moved:
-                    x2 = x1 + m.w
-                else:
-                    x1 = x2 - m.w
-        return (x1, y1, x2, y2), hidden
+        note_exit(track, settings)
 
     def _ready(self, track: Track) -> bool:
-        return (
-            not track.confirmed
-            and track.hits >= self._confirm_hits
-            and track.last_seen_s - track.first_seen_s >= track.confirm_after_s
-        )
+        """Has the track been seen enough, for where it was born, to be an object?"""
+        if track.confirmed or track.hits < self._confirm_hits:
+            return False
+        settings = self._settings
+        wait_s = track.confirm_after_s
+        if track.first_seen_s - self._started_s > settings.start_s and not is_entering(track, settings):
+            at_edge = at_border(track.first_box, settings.border)
+            wait_s = max(wait_s, settings.rest_confirm_s if at_edge else settings.middle_confirm_s)
+        return track.last_seen_s - track.first_seen_s >= wait_s
+
+    def _split(self, seen: list[Track]) -> tuple[list[Track], list[Track]]:
+        """Tell those apart who left and those who came in at the same place: (ended, new)."""
+        ended, new = [], []
+        for k, track in enumerate(seen):
+            if track.confirmed and has_turned(track, self._confirm_hits, self._settings):
+                follower = track.split(self._born, self._new_id())
+                self._born += 1
+                self._tracks[self._tracks.index(track)] = follower
+                seen[k] = follower
+                ended.append(track)
+                new.append(follower)
+        return ended, new
 
     def _relink(self, ready: list[Track], seen: list[Track]) -> list[Track]:
         """Join tracks that are about to be confirmed with lost ones they continue; returns the truly new."""
@@ -251,9 +251,11 @@ class Tracker:
         Returns the newly lost, and those lost for so long that they are closed.
         """
         settings = self._settings
-        lost = [t for t in self._tracks if t.confirmed and time_s - t.last_seen_s > self._coast_s]
-        if lost:
-            self._tracks = [t for t in self._tracks if t not in lost]
+        lost = []
+        late = [t for t in self._tracks if time_s - t.last_seen_s > self._coast_s]
+        if late:
+            self._tracks = [t for t in self._tracks if t not in late]
+            lost = [t for t in late if t.confirmed]
             self._lost += lost
         if not self._lost:
             return lost, []
@@ -266,9 +268,12 @@ class Tracker:
         closed: list[Track] = []
         kept: list[Track] = []
         for track in self._tracks:
-            if track.confirmed:
-                left = track.unseen_s > self._border_unseen_s and touches_border(track, self._settings)
-                (closed if left else kept).append(track)
+            if track.unseen_s == 0.0:
+                kept.append(track)
+            elif track.confirmed:
+                track.leaving = track.leaving or is_leaving(track, self._settings)
+                gone = track.leaving and track.unseen_s > self._leaving_unseen_s
+                (closed if gone else kept).append(track)
             elif track.unseen_s <= self._provisional_unseen_s:
                 kept.append(track)
         self._tracks = kept
