@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -20,6 +21,9 @@ from framegrid_store.copier import copy_statement
 from framegrid_store.facts import FACTS
 from framegrid_store.rows import CameraRow, CountRow
 from framegrid_store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 BATCH_ROWS = 5000
 ROUNDS = 5
@@ -33,7 +37,8 @@ def measure_writer(database_url: str, rows: int = 200_000, rounds: int = ROUNDS)
     """Rows a second of `StoreWriter` (names, ledger and all) and of psycopg's COPY BINARY of ready tuples.
 
     Both fill `frame_count` with the same rows, 5,000 to a commit, turn about, `rounds` times; medians, of
-    the ratio within each round too. The database must be upgraded. Raises psycopg's errors, and RuntimeError when rows went missing.
+    the ratio within each round too. The database must be upgraded. Raises psycopg's
+    errors, and RuntimeError when rows went missing.
     """
     start_s = 1_700_000_000.0
     count_rows = _rows(rows, start_s)
@@ -102,8 +107,8 @@ def _run_writer(database_url: str, rows: Sequence[CountRow]) -> float:
 def _ready(database_url: str, rows: Sequence[CountRow]) -> list[tuple[object, ...]]:
     """The same rows as the table has them: ids looked up, times made, in column order."""
     with connect(database_url, application_name="framegrid-bench") as connection:
-        cameras = {k: i for k, i in connection.execute("SELECT key, camera_id FROM framegrid.camera")}
-        classes = {k: i for k, i in connection.execute("SELECT name, class_id FROM framegrid.object_class")}
+        cameras = _ids(connection, "SELECT key, camera_id FROM framegrid.camera")
+        classes = _ids(connection, "SELECT name, class_id FROM framegrid.object_class")
         found = connection.execute(
             "SELECT model_id FROM framegrid.model_version WHERE name = 'framegrid-bench'"
         ).fetchone()
@@ -127,6 +132,10 @@ def _ready(database_url: str, rows: Sequence[CountRow]) -> list[tuple[object, ..
         )
         for row in rows
     ]
+
+
+def _ids(connection: psycopg.Connection, query: LiteralString) -> dict[str, int]:
+    return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
 
 def _run_copy(database_url: str, rows: Sequence[tuple[object, ...]]) -> float:

@@ -23,7 +23,7 @@ from framegrid_store.names import SCHEMA
 from framegrid_store.rows import DimensionRow, Row
 
 APPLICATION_NAME = "framegrid-writer"
-BLOCK_ROWS = 1000
+BLOCK_ROWS = 500
 """Rows encoded at a time: the server takes in one block while we make the next."""
 
 
@@ -41,7 +41,7 @@ class Copier:
     def store(self, batch_id: UUID, rows: Sequence[Row]) -> bool:
         """Commit all rows, or none and raise. False when a batch of this id was stored before.
 
-        Besides psycopg's errors: ValueError, TypeError, OverflowError, AttributeError when a row does not fit.
+        Besides psycopg's errors: ValueError, TypeError, OverflowError, AttributeError: a row does not fit.
         """
         kinds: dict[type[Any], list[Row]] = defaultdict(list)
         for row in rows:

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -40,28 +41,32 @@ _WIRE: dict[str, tuple[str, int]] = {
 _PYTHON: dict[str, Any] = {"bigint": np.int64, "int": np.int32, "smallint": np.int16}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """A table's columns in COPY order, with types; and the record that holds them."""
 
     table: str
     types: Mapping[str, str]
 
-    def record(self) -> npt.DTypeLike:
-        """The structured dtype of one row on the wire."""
+    @cached_property
+    def empty(self) -> Array:
+        """One row on the wire, () structured: count and lengths are filled in, values are zero."""
         fields: list[tuple[str, str]] = [("fields", ">i2")]
         for name, type_ in self.types.items():
             fields += [(f"{name}_length", ">i4"), (name, _WIRE[type_][0])]
-        return np.dtype(fields)
-
-    def encode(self, columns: Mapping[str, Array]) -> bytes:
-        """The rows, between SIGNATURE and TRAILER. Columns are equally long, their values fit."""
-        out = np.empty(len(next(iter(columns.values()))), dtype=self.record())
-        out["fields"] = len(self.types)
+        row = np.zeros((), dtype=np.dtype(fields))
+        row["fields"] = len(self.types)
         for name, type_ in self.types.items():
-            out[f"{name}_length"] = _WIRE[type_][1]
+            row[f"{name}_length"] = _WIRE[type_][1]
+        return row
+
+    def encode(self, columns: Mapping[str, Array]) -> bytearray:
+        """The rows, between SIGNATURE and TRAILER. Columns are equally long, their values fit."""
+        data = bytearray(self.empty.tobytes() * len(next(iter(columns.values()))))
+        out = np.frombuffer(data, dtype=self.empty.dtype)
+        for name in self.types:
             out[name] = columns[name]
-        return out.tobytes()
+        return data
 
 
 def times_us(times_s: Sequence[float]) -> Array:
@@ -125,14 +130,14 @@ def boxes(values: Sequence[Sequence[float]]) -> Array:
     return found.reshape(-1, 4)
 
 
-def encode_variable(rows: Sequence[Sequence[bytes]]) -> bytes:
+def encode_variable(rows: Sequence[Sequence[bytes]]) -> bytearray:
     """Rows whose fields are already in PostgreSQL's binary form, as `Layout.encode` makes them."""
     out = bytearray()
     for row in rows:
         out += struct.pack(">h", len(row))
         for field in row:
             out += struct.pack(">i", len(field)) + field
-    return bytes(out)
+    return out
 
 
 def utf8(value: str) -> bytes:

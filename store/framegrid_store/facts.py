@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -48,7 +49,7 @@ class Fact:
     table: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
-    encode: Callable[[Columns, Array], bytes]
+    encode: Callable[[Columns, Array], bytearray]
 
 
 _COUNT = Layout(
@@ -79,7 +80,7 @@ def _integers(layout: Layout, columns: Columns, names: Sequence[str]) -> dict[st
     return {name: integers(columns[name], layout.types[name]) for name in names}
 
 
-def _encode_counts(columns: Columns, ids: Array) -> bytes:
+def _encode_counts(columns: Columns, ids: Array) -> bytearray:
     found = _integers(_COUNT, columns, ("samples", "n_sum", "n_sumsq", "n_min", "n_max", "uniques"))
     score_sum = np.array(columns["score_mean"], dtype=np.float64) * found["n_sum"]
     return _COUNT.encode(
@@ -106,7 +107,7 @@ _COVERAGE = Layout(
 )
 
 
-def _encode_coverage(columns: Columns, ids: Array) -> bytes:
+def _encode_coverage(columns: Columns, ids: Array) -> bytearray:
     return _COVERAGE.encode(
         {
             "time": times_us(columns["time_s"]),
@@ -135,7 +136,7 @@ _TRACK = Layout(
 )
 
 
-def _encode_tracks(columns: Columns, ids: Array) -> bytes:
+def _encode_tracks(columns: Columns, ids: Array) -> bytearray:
     ends = {"first": boxes(columns["first_box"]), "last": boxes(columns["last_box"])}
     return _TRACK.encode(
         {
@@ -164,7 +165,7 @@ _CROSSING = Layout(
 )
 
 
-def _encode_crossings(columns: Columns, ids: Array) -> bytes:
+def _encode_crossings(columns: Columns, ids: Array) -> bytearray:
     return _CROSSING.encode(
         {
             "time": times_us(columns["time_s"]),
@@ -190,7 +191,7 @@ _DETECTION = Layout(
 )
 
 
-def _encode_detections(columns: Columns, ids: Array) -> bytes:
+def _encode_detections(columns: Columns, ids: Array) -> bytearray:
     # A box may stand a little outside the picture; three times its size is a mistake and fails the range.
     corners = {f"{c}_e4": scaled(columns[c], 10_000, "smallint") for c in _CORNERS}
     return _DETECTION.encode(
@@ -205,15 +206,15 @@ def _encode_detections(columns: Columns, ids: Array) -> bytes:
     )
 
 
-def _encode_events(columns: Columns, ids: Array) -> bytes:
+def _encode_events(columns: Columns, ids: Array) -> bytearray:
     if not set(columns["severity"]) <= set(SEVERITIES):
         raise ValueError(f"expected a severity of {SEVERITIES}")
     return encode_variable(
         list(
             zip(
-                [value.tobytes() for value in times_us(columns["time_s"]).astype(">i8")],
+                [struct.pack(">q", value) for value in times_us(columns["time_s"])],
                 [value.tobytes() for value in uuids(columns["event_id"])],
-                [value.tobytes() for value in ids[:, 0].astype(">i4")],
+                [struct.pack(">i", value) for value in ids[:, 0]],
                 [utf8(value) for value in columns["kind"]],
                 [utf8(value) for value in columns["severity"]],
                 [utf8(value) for value in columns["message"]],
@@ -224,7 +225,7 @@ def _encode_events(columns: Columns, ids: Array) -> bytes:
     )
 
 
-def _fact(layout: Layout, names: tuple[str, ...], encode: Callable[[Columns, Array], bytes]) -> Fact:
+def _fact(layout: Layout, names: tuple[str, ...], encode: Callable[[Columns, Array], bytearray]) -> Fact:
     return Fact(layout.table, tuple(layout.types), names, encode)
 
 
