@@ -107,7 +107,7 @@ def import_pt(
         if network.task != "detect":
             raise ModelError(f"{pt_path}: expected a detection model, got task {network.task!r}")
         exported = Path(
-            network.export(format="openvino", dynamic=True, half=True, imgsz=input_size, verbose=False)
+            network.export(format="openvino", dynamic=True, imgsz=input_size, verbose=False, **_fp16())
         )
         return import_export(exported, out_dir, name, version=version, origin=origin or pt_path.name)
 
@@ -140,6 +140,13 @@ def _ultralytics() -> Any:
             "install the extra `workshop`"
         ) from error
     return YOLO
+
+
+def _fp16() -> dict[str, Any]:
+    """How this Ultralytics is asked for FP16 weights: `half` became `quantize` in 8.4."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    return {"quantize": 16} if "quantize" in DEFAULT_CFG_DICT else {"half": True}
 
 
 def _parent(out_dir: Path) -> Path:
