@@ -121,6 +121,8 @@ class CameraConfig(_Closed):
     store_detections: Flag = False
     # Seconds without a new picture until the camera counts as stalled and is opened again.
     stall_s: Annotated[Number, Field(ge=0.5, le=3600.0)] = 10.0
+    # Many cameras sign their own certificate; false accepts any (encrypted, but not authenticated).
+    tls_verify: Flag = True
 
     @field_validator("timezone")
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +28,7 @@ class HttpError(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect and what to ask for, taken from an http(s) URL. Not for messages: holds credentials."""
+    """Where to connect and what to ask for, from an http(s) URL. Not for messages: holds credentials."""
 
     scheme: str
     host: str
@@ -152,7 +152,7 @@ class Connection:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The answer as it comes. Raises asyncio.IncompleteReadError when it is cut short."""
         head = self._head
         if head is None:
@@ -212,7 +212,7 @@ class Connection:
             headers.setdefault("connection", "close")
         return Head(int(status), reason[:80], headers)
 
-    async def _chunked(self) -> AsyncIterator[bytes]:
+    async def _chunked(self) -> AsyncGenerator[bytes, None]:
         while True:
             line = await self._reader.readline()
             if not line.endswith(b"\n"):

@@ -78,14 +78,14 @@ class Intake:
         self._lock = threading.Lock()
         self._missed: list[Missed] = []
         self._is_held = False
-        self._facts: StreamFacts | None = None
+        self.facts: StreamFacts | None = None
         self.frames_in = 0
         self.clock_errors = 0
         self.last_frame_monotonic_s = clock.monotonic_s()
 
     @property
     def next_tick(self) -> Tick:
-        """First tick that is neither claimed nor missed; every earlier one is, or will be, drained or taken."""
+        """First tick neither claimed nor missed; every earlier one is, or will be, drained or taken."""
         with self._lock:
             return self._sampler.next_tick
 
@@ -96,13 +96,13 @@ class Intake:
 
     def opened(self, facts: StreamFacts) -> None:
         """The stream delivers pictures like these. Call again when its size changes."""
-        if facts != self._facts:
-            self._facts = facts
+        if facts != self.facts:
+            self.facts = facts
             self._on_opened(facts)
 
     def reopen(self) -> None:
         """The next `opened` is news even when nothing changed: the stream was lost in between."""
-        self._facts = None
+        self.facts = None
 
     def offer(self, picture: Picture, captured_at_s: float | None = None) -> bool:
         """Show a picture, in order of capture. True when it was wanted.
@@ -120,6 +120,13 @@ class Intake:
                 self._missed.append(Missed(_one(lost.tick), DropReason.OVERLOAD))
         self._wake()
         return True
+
+    def may_want(self, captured_at_s: float) -> bool:
+        """Whether a frame of that time would claim a tick; asked before decoding what may not be needed."""
+        if self._is_held:
+            return False
+        with self._lock:
+            return self._sampler.may_want(captured_at_s)
 
     def corrupt(self, captured_at_s: float | None = None) -> None:
         """Tell of a picture that cannot be decoded; it uses up the tick it would have claimed."""

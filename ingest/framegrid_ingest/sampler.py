@@ -63,12 +63,9 @@ class Sampler:
     def offer(self, captured_at_s: float, arrived_at_s: float | None = None) -> Offer:
         """Show a frame, in order of capture. `arrived_at_s` tells how far behind capture times come."""
         self._learn(captured_at_s, arrived_at_s)
-        if captured_at_s <= self._last_captured_s:
+        if not self.may_want(captured_at_s):
             return Offer(None, _NONE)
         due_s = self.time_of(self._next)
-        early_s = 0.5 * min(1.0 / self.fps, self._frame_interval_s)
-        if captured_at_s < due_s - early_s:
-            return Offer(None, _NONE)
         first = self._next
         claimed = first
         if captured_at_s >= due_s + 1.0 / self.fps:
@@ -76,6 +73,11 @@ class Sampler:
         self._next = claimed + 1
         self._last_captured_s = captured_at_s
         return Offer(Tick(claimed, self.time_of(claimed)), range(first, claimed))
+
+    def may_want(self, captured_at_s: float) -> bool:
+        """Whether a frame of that time would claim a tick."""
+        early_s = 0.5 * min(1.0 / self.fps, self._frame_interval_s)
+        return captured_at_s > self._last_captured_s and captured_at_s >= self.time_of(self._next) - early_s
 
     def expire(self, now_s: float) -> range:
         """Ticks that no frame can claim any more at `now_s`."""
