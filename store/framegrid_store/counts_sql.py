@@ -15,17 +15,31 @@ from framegrid_store.rows import DROP_REASONS
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A bucket width. `bucket` is its start and `length_s` its seconds, in SQL over `time` and camera `c`."""
+    """A bucket width.
+
+    `bucket` is the start of the bucket that holds `r.time`, `length_s` the seconds of the one at `b.time`, in
+    SQL with camera `c`. `bounds` widens `%(start)s … %(end)s` to whole buckets in `%(timezone)s`.
+    """
 
     name: str
     view: str
     bucket: str
     length_s: str
+    bounds: str
     words: str
 
 
 def _fixed(name: str, view: str, width: str, width_s: int, words: str) -> Scale:
-    return Scale(name, view, f"date_bin('{width}', r.time, 'epoch'::timestamptz)", f"{width_s}", words)
+    step, epoch = f"interval '{width}'", "'epoch'::timestamptz"
+    return Scale(
+        name,
+        view,
+        bucket=f"date_bin({step}, r.time, {epoch})",
+        length_s=f"{width_s}",
+        bounds=f"date_bin({step}, %(start)s, {epoch}),"
+        f" date_bin({step}, %(end)s + {step} - interval '1 us', {epoch})",
+        words=words,
+    )
 
 
 FIVE_SECONDS = _fixed("5s", "counts_5s", "5 seconds", 5, "5 seconds")
@@ -34,11 +48,13 @@ HOUR = _fixed("hour", "counts_hour", "1 hour", 3600, "hour (UTC)")
 DAY = Scale(
     "day",
     "counts_day",
-    "date_trunc('day', r.time, c.timezone)",
+    bucket="date_trunc('day', r.time, c.timezone)",
     # A local day has 23, 24 or 25 hours, and half an hour more or less on Lord Howe Island.
-    "extract(epoch FROM"
+    length_s="extract(epoch FROM"
     " ((b.time AT TIME ZONE c.timezone + interval '1 day') AT TIME ZONE c.timezone) - b.time)",
-    "local day of the camera",
+    bounds="date_trunc('day', %(start)s, %(timezone)s), date_trunc('day', (%(end)s AT TIME ZONE %(timezone)s)"
+    " + interval '1 day' - interval '1 us') AT TIME ZONE %(timezone)s",
+    words="local day of the camera",
 )
 SCALES = {scale.name: scale for scale in (FIVE_SECONDS, MINUTE, HOUR, DAY)}
 
@@ -61,9 +77,9 @@ SELECT b.time, {LOCAL_TIME} AS local_time,
     b.samples,
     b.n_sum::float8 / nullif(b.samples, 0) AS mean,
     b.n_min AS min, b.n_max AS max,
-    sqrt(greatest(
-        (b.n_sumsq - b.n_sum::numeric ^ 2 / nullif(b.samples, 0)) / nullif(b.samples - 1, 0), 0
-    ))::float8 AS stddev,
+    CASE WHEN b.samples > 1 THEN
+        sqrt(greatest((b.n_sumsq - b.n_sum::numeric ^ 2 / b.samples) / (b.samples - 1), 0))::float8
+    END AS stddev,
     b.uniques,
     b.score_milli_sum::float8 / 1000 / nullif(b.n_sum, 0) AS score_mean,
     b.n_sum, b.n_sumsq,
