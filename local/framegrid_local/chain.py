@@ -5,8 +5,10 @@ folder, so that a run can be looked at and repeated by hand."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +73,8 @@ class Chain:
         self.serve_port = ports.free_port()
         self.ingest_port = ports.free_port()
         self.page_port = 0
+        # Ray and HAProxy put UNIX sockets below it, and leave 19 bytes for its path.
+        self._serve_dir = Path(tempfile.mkdtemp(prefix="fg-", dir="/tmp"))
         self._supervisor = Supervisor(on_event)
         self._serve: ProcessService | None = None
 
@@ -80,8 +84,10 @@ class Chain:
         return f"http://{ports.LOOPBACK}:{self.page_port}" if self.page_port else ""
 
     def start(self) -> None:
-        """Returns when frames can flow. Raises LocalError; whatever was started is then stopped by
-        stop()."""
+        """Starts all but ingest; returns when the database, Serve and the extra services are ready.
+
+        Raises LocalError; whatever was started is then stopped by stop().
+        """
         if self.settings.page and PAGE_SCRIPT.exists():
             self.page_port = _port(self.settings.page_port, "page", "--page-port")
         self._start_serve()
@@ -91,6 +97,9 @@ class Chain:
         if self.page_port:
             self._supervisor.start("page", self._page())
         self._supervisor.wait_ready(*self.workload.extra, "serve")
+
+    def start_ingest(self) -> None:
+        """Opens the cameras of the workload's file. Raises LocalError."""
         self._supervisor.start("ingest", self._ingest())
         self._supervisor.wait_ready("ingest")
 
@@ -107,6 +116,7 @@ class Chain:
         """Stops everything, writers before what they write to. Safe to call twice."""
         self._supervisor.stop((*STOP_ORDER, *self.workload.extra, "database"))
         self.state.database_url_file.unlink(missing_ok=True)
+        shutil.rmtree(self._serve_dir, ignore_errors=True)
 
     def restarts(self) -> dict[str, int]:
         """How often each part crashed and was started again."""
@@ -156,7 +166,7 @@ class Chain:
             "cpus_per_replica": 1,
             "models": [{"name": name, "path": str(path)} for name, path in models.items()],
             "default_model": default_model,
-            "state_dir": str(self.state.root / "serve"),
+            "state_dir": str(self._serve_dir),
         }
         return self.state.write_private(
             self.state.root / "serve.yaml", yaml.safe_dump(config, sort_keys=False)
