@@ -78,7 +78,9 @@ def upgrade(database_url: str) -> UpgradeResult:
     try:
         with connect(database_url, application_name=APPLICATION_NAME, autocommit=True) as connection:
             probe(connection)
-            reconcile.create_extension(connection)
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+                reconcile.create_extension(connection)
         with engine(database_url, application_name=APPLICATION_NAME).begin() as transaction:
             return _upgrade(transaction)
     except psycopg.Error as error:
