@@ -13,6 +13,9 @@ from scipy.optimize import linear_sum_assignment
 
 from framegrid_ingest.geometry import TINY, FloatArray, overlap
 
+# How much the nearer edge counts against the centre, in the squared distance between two boxes.
+EDGE_WEIGHT = 0.75
+
 # Columns of a prediction row.
 PREDICTION = ("x", "y", "w", "h", "variance", "bias")
 
@@ -34,8 +37,15 @@ def pair_costs(
     """
     scale_sq = np.maximum(predicted[:, 2] * predicted[:, 3], TINY)
     variance = predicted[:, 4, None, None] + extra_variance[None, :, :]
-    delta = predicted[:, None, :2] - measured[None, :, :2]
+    middle = predicted[:, None, :2] - measured[None, :, :2]
+    half = 0.5 * (predicted[:, None, 2:4] - measured[None, :, 2:4])
+    # Of a partly hidden object one edge stays where it was: the distance is mostly that of the nearer edge.
+    delta = np.maximum(np.abs(middle) - np.abs(half), 0.0)
     delta *= delta
+    delta *= EDGE_WEIGHT
+    middle *= middle
+    middle *= 1.0 - EDGE_WEIGHT
+    delta += middle
     delta /= scale_sq[:, None, None]
     delta /= variance
     sizes = np.log(predicted[:, None, 2:4] / measured[None, :, 2:4])
