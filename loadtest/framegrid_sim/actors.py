@@ -81,35 +81,58 @@ def _add_walkers(
         grouped = rng.random() < settings.group_share / 2
         size = min(wanted, int(rng.integers(2, 5)) if grouped else 1)
         wanted -= size
-        pavement = street.near_pavement if rng.random() < 0.68 else street.far_pavement
-        direction = 1 if rng.random() < 0.5 else -1
-        low, high = pavement[0] + 0.35, pavement[1] - 0.45
-        # Each direction keeps to its half most of the time; some cut through the oncoming.
-        middle = (low + high) / 2 + (0.22 if rng.random() < 0.8 else -0.1) * (high - low) * direction
-        speed = rng.uniform(0.95, 1.65)
-        start = rng.uniform(0, settings.period_s)
-        pause_at = rng.uniform(0.25, 0.75) if rng.random() < settings.pauses else None
-        pause_s = rng.uniform(3, 9)
-        for k in range(size):
-            row, column = divmod(k, 2)
-            z = middle + (column - 0.5 * (size > 1)) * rng.uniform(0.5, 0.75) + rng.normal(0, 0.08)
-            delay = row * rng.uniform(0.7, 1.1) / speed + rng.normal(0, 0.12)
-            height = rng.normal(1.72, 0.09) if rng.random() < 0.88 else rng.uniform(1.1, 1.45)
-            height = float(np.clip(height, 1.05, 1.98))
-            z = float(np.clip(z, low, high))
-            xs, zs = _walk(camera, z, direction, speed, pause_at, pause_s, rng)
-            actors.append(
-                Actor(
-                    index=len(actors),
-                    cls="person",
-                    start_s=(start + delay) % settings.period_s,
-                    xs_m=xs,
-                    zs_m=np.clip(zs, low, high),
-                    direction=direction,
-                    size_m=(0.5, 0.5, height),
-                    look_seed=int(rng.integers(2**31)),
-                )
+        _add_group(actors, size, settings, camera, street, rng)
+
+
+def _add_group(
+    actors: list[Actor],
+    size: int,
+    settings: SceneSettings,
+    camera: Camera,
+    street: Street,
+    rng: np.random.Generator,
+) -> None:
+    """One to four persons who walk, and stop, together."""
+    pavement = street.near_pavement if rng.random() < 0.68 else street.far_pavement
+    direction = 1 if rng.random() < 0.5 else -1
+    low, high = pavement[0] + 0.35, pavement[1] - 0.45
+    # Each direction keeps to its half most of the time; some cut through the oncoming.
+    middle = (low + high) / 2 + (0.22 if rng.random() < 0.8 else -0.1) * (high - low) * direction
+    speed = rng.uniform(0.95, 1.65)
+    start = rng.uniform(0, settings.period_s)
+    pause_x = _pause_place(camera, street, middle, rng) if rng.random() < settings.pauses else None
+    pause_s = rng.uniform(3, 9)
+    behind_m = 0.0
+    for k in range(size):
+        # Side by side but staggered, as friends walk: who were hidden all the way could be counted by nobody.
+        side = (k % 2 - 0.5 * (size > 1)) * rng.uniform(0.5, 0.75) + rng.normal(0, 0.08)
+        z = float(np.clip(middle + side, low, high))
+        height = rng.normal(1.72, 0.09) if rng.random() < 0.88 else rng.uniform(1.1, 1.45)
+        xs, zs = _walk(camera, z, direction, speed, pause_x, pause_s, rng)
+        actors.append(
+            Actor(
+                index=len(actors),
+                cls="person",
+                start_s=(start + behind_m / speed) % settings.period_s,
+                xs_m=xs,
+                zs_m=np.clip(zs, low, high),
+                direction=direction,
+                size_m=(0.5, 0.5, float(np.clip(height, 1.05, 1.98))),
+                look_seed=int(rng.integers(2**31)),
             )
+        )
+        behind_m += rng.uniform(0.5, 0.8)
+        if pause_x is not None:
+            pause_x -= direction * rng.uniform(0.5, 0.8)
+
+
+def _pause_place(camera: Camera, street: Street, z: float, rng: np.random.Generator) -> float:
+    """Somewhere in the picture that is not on a line: nobody could say whether he who stands on it has crossed."""
+    left, right = camera.x_range(z, 0.0)
+    places = rng.uniform(left, right, 20)
+    apart = np.min([np.abs(places - x) for x in street.line_x.values()], axis=0)
+    clear = places[apart > 2.5]
+    return float(clear[0]) if len(clear) else left
 
 
 def _walk(
@@ -117,15 +140,19 @@ def _walk(
     z: float,
     direction: int,
     speed_mps: float,
-    pause_at: float | None,
+    pause_x: float | None,
     pause_s: float,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
     left, right = _ends(camera, z, PERSON_REACH_M, 0.3, 2.6)
     steps = int((right - left) / speed_mps / STEP_S) + 2
     gone = np.arange(steps) * STEP_S * speed_mps
-    if pause_at is not None:
-        k = int(pause_at * steps)
+    if pause_x is not None:
+        k = int(
+            np.clip(
+                np.searchsorted(gone, (pause_x - left) if direction > 0 else (right - pause_x)), 1, steps - 2
+            )
+        )
         # Slow down and start within half a second each, standing between.
         ramp = np.cumsum(np.linspace(1, 0, 6)) * STEP_S * speed_mps
         stand = np.full(round(pause_s / STEP_S), gone[k] + ramp[-1])
@@ -150,7 +177,7 @@ def _add_vehicles(
     rides: list[list[tuple[float, str]]] = [[] for _ in lanes]
     for k in range(wanted):
         choices = [i for i, lane in enumerate(lanes) if lane[2] == (k < bicycles)]
-        cls = "bicycle" if k < bicycles else str(rng.choice(["car", "van", "bus"], p=[0.66, 0.2, 0.14]))
+        cls = "bicycle" if k < bicycles else str(rng.choice(["car", "van", "bus"], p=[0.62, 0.22, 0.16]))
         rides[int(rng.choice(choices))].append((float(rng.uniform(0, settings.period_s)), cls))
     for (z, direction, bicycle), lane_rides in zip(lanes, rides, strict=True):
         lane_rides.sort()

@@ -31,6 +31,7 @@ class Street:
     lanes: tuple[tuple[float, int], ...]  # z of the lane's middle, +1 drives to the right, -1 to the left
     bicycle_lanes: tuple[tuple[float, int], ...]
     stop_x: dict[int, float]  # where vehicles wait at the traffic light, by direction
+    line_x: dict[str, float]  # where the default lines cross the street
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Camera:
 
 def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Camera, Street]:
     """A camera and a street by the random stream; always a view in which people are big enough to be counted."""
-    yaw = math.radians(rng.uniform(-32, 32))
+    yaw = math.radians(rng.uniform(-26, 26))
     height_m = rng.uniform(4.5, 8.5)
     near_z = rng.uniform(11.0, 15.5)
     lanes_each_way = 1 if rng.random() < 0.6 else 2
-    hfov = math.radians(rng.uniform(54, 66))
+    hfov = math.radians(rng.uniform(46, 58))
     near = (near_z, near_z + rng.uniform(2.6, 3.6))
     road_width = 2 * lanes_each_way * LANE_M + 2 * BICYCLE_LANE_M
     road = (near[1], near[1] + road_width)
@@ -102,19 +103,37 @@ def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Cam
     middle_z = (near[0] + far[1]) / 2
     pitch = math.atan2(height_m - 1.2, middle_z / math.cos(yaw)) + math.radians(rng.uniform(-2.5, 2.5))
     camera = _look(settings, hfov, height_m, yaw, pitch)
-    stop_right = _x_at(camera, first, 0.62) + rng.uniform(-1.5, 1.5)
-    stop_left = _x_at(camera, road[1] - 3, 0.34) + rng.uniform(-1.5, 1.5)
+    # Feet on the near pavement stay in the picture, at least in its middle, where lines are.
+    while max(_bottom(camera, near[0] - 0.7, column) for column in (0.3, 0.5, 0.7)) > 0.95:
+        pitch += math.radians(0.5)
+        camera = _look(settings, hfov, height_m, yaw, pitch)
+    # The lights stand before the middle of the picture from both sides: who crosses the lines there is moving.
+    stops = {
+        1: _x_at(camera, first, 0.36) + rng.uniform(-0.5, 0.5),
+        -1: _x_at(camera, road[1] - BICYCLE_LANE_M - LANE_M / 2, 0.64) + rng.uniform(-0.5, 0.5),
+    }
+    line_x = {"pavement": _x_at(camera, middle_z, 0.47), "road": _x_at(camera, middle_z, 0.53)}
     wall_z = far[1] + rng.uniform(0.0, 2.0)
-    return camera, Street(near, road, far, wall_z, lanes, bicycles, {1: stop_right, -1: stop_left})
+    return camera, Street(near, road, far, wall_z, lanes, bicycles, stops, line_x)
 
 
 def default_lines(camera: Camera, street: Street) -> tuple[LineSpec, ...]:
-    """`pavement`, across both pavements and the road between, and `road`, across the road, elsewhere."""
-    lines: list[LineSpec] = []
-    near, far = street.near_pavement[0] - 0.6, street.far_pavement[1] + 0.6
-    lines.append(_line(camera, "pavement", 0.47, near, far))
-    lines.append(_line(camera, "road", 0.53, street.road[0] - 0.1, street.road[1] + 0.1))
-    return tuple(lines)
+    """`pavement`, across both pavements and the road between, and `road`, across the road alone, elsewhere.
+
+    Both start at the near side, so going to the right is `in` and going to the left is `out`.
+    """
+    bands = {
+        "pavement": (street.near_pavement[0] - 0.6, street.far_pavement[1] + 0.6),
+        "road": (street.road[0] - 0.1, street.road[1] + 0.1),
+    }
+    return tuple(
+        (
+            name,
+            _relative(camera, np.array([street.line_x[name], 0, near])),
+            _relative(camera, np.array([street.line_x[name], 0, far])),
+        )
+        for name, (near, far) in bands.items()
+    )
 
 
 def default_zones(camera: Camera, street: Street) -> tuple[tuple[str, tuple[Point, ...]], ...]:
@@ -149,13 +168,11 @@ def _x_at(camera: Camera, z: float, column: float) -> float:
     return float((camera.height_m * normal[1] - z * normal[2]) / normal[0])
 
 
+def _bottom(camera: Camera, z: float, column: float) -> float:
+    """How far down the picture (0..1) the ground is at this z in this column."""
+    return float(camera.project(np.array([_x_at(camera, z, column), 0.0, z]))[1]) / camera.height
+
+
 def _relative(camera: Camera, point: FloatArray) -> Point:
     x, y = camera.project(point)
     return round(float(x) / camera.width, 4), round(float(y) / camera.height, 4)
-
-
-def _line(camera: Camera, name: str, column: float, near_z: float, far_z: float) -> LineSpec:
-    """A line from the near to the far side, upright in the picture: in goes to the right, out to the left."""
-    middle = (near_z + far_z) / 2
-    x = _x_at(camera, middle, column)
-    return name, _relative(camera, np.array([x, 0, near_z])), _relative(camera, np.array([x, 0, far_z]))

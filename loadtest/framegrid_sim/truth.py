@@ -23,7 +23,7 @@ GROUPS: tuple[Group, ...] = ("person", "vehicle")
 # An object counts as seen (labelled for training and evaluation, in `countable`) from these on: below them a
 # person annotating the frame by hand would hesitate too. Height is in pixels of a picture 640 wide.
 MIN_VISIBLE_SHARE = 0.35
-MIN_HEIGHT_PX = 16.0
+MIN_HEIGHT_PX = 20.0
 # It is one of the clip's unique objects when it was countable for at least this long.
 MIN_SEEN_S = 0.5
 
