@@ -81,11 +81,12 @@ class ClientError(IngestError):
 
 
 class RetryLaterError(ClientError):
-    """Worth another try, `retry_after_s` from now at the earliest."""
+    """Worth another try, `retry_after_s` from now at the earliest. `is_busy`: serve is there, and full."""
 
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after_s: float = 0.0, is_busy: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_busy = is_busy
 
 
 class RefusedError(ClientError):

@@ -97,7 +97,7 @@ class Connection:
 
     @classmethod
     async def open(cls, address: Address, context: ssl.SSLContext | None = None) -> Connection:
-        """Connect. `context` None means the usual one (certificates are checked) where the scheme is https."""
+        """Connect. `context` None means the usual one, which checks certificates, for https."""
         tls = (context or ssl.create_default_context()) if address.scheme == "https" else None
         reader, writer = await asyncio.open_connection(
             address.host, address.port, ssl=tls, limit=4 * _READ_BYTES

@@ -78,6 +78,15 @@ def to_jpeg(picture: Picture, input_size: int, quality: int = 90) -> SizedJpeg:
     return SizedJpeg(_encode_bgr(picture.pixels, input_size, quality), width, height)
 
 
+def fits_as_it_is(jpeg: Jpeg, input_size: int) -> bool:
+    """Whether `to_jpeg` will only look at the header. Raises nothing; what is no JPEG is quick, too."""
+    try:
+        width, height = jpeg_size(jpeg.data)
+    except FrameError:
+        return True
+    return max(width, height) <= input_size and len(jpeg.data) <= MAX_PASSED_BYTES
+
+
 def fitted(width: int, height: int, input_size: int) -> tuple[int, int]:
     """Width and height scaled so that the longer side is at most `input_size`, at least 1 each."""
     scale = min(1.0, input_size / max(width, height))

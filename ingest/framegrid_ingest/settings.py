@@ -1,0 +1,86 @@
+"""Everything one ingest process can be told, in one closed YAML file; secrets come from the environment.
+
+Built once in `main`, then passed. Unknown keys and values out of bounds are refused with line and column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from framegrid_ingest.config import Number
+from framegrid_ingest.documents import read_document
+from framegrid_ingest.errors import ConfigError, Problem
+from framegrid_ingest.schema_errors import describe, show
+
+DATABASE_VARIABLE = "FRAMEGRID_DATABASE_URL"
+_HIDDEN = frozenset({"database_url"})
+
+
+class IngestSettings(BaseModel):
+    """One ingest process. Paths are taken from the folder of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    cameras: Path
+    serve_url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+/?$")]
+    # Better in the environment (FRAMEGRID_DATABASE_URL), which wins: it holds a password.
+    database_url: SecretStr = SecretStr("")
+    # /status, /metrics and /healthz; 0 takes any free port, named in the ready line.
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 9480
+    # Length of a count row, seconds. Slower cameras get longer ones, see intervals.py.
+    interval_s: Annotated[Number, Field(ge=0.05, le=3600.0)] = 1.0
+    # From claim to answer; older frames are worth nothing to a live count.
+    deadline_s: Annotated[Number, Field(ge=0.05, le=60.0)] = 1.0
+    # Requests in flight; two per replica keep it busy while answers travel.
+    max_requests: Annotated[int, Field(ge=1, le=256)] = 4
+    # Frames in one request; on CPUs more than a few only add waiting.
+    max_frames_per_request: Annotated[int, Field(ge=1, le=64)] = 8
+    # Threads that scale and encode. JPEG at 640 px costs about 1 ms.
+    encode_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    # The store's writer: rows wait at most this long (s) for company. Part of capture-to-stored.
+    store_wait_s: Annotated[Number, Field(ge=0.0, le=60.0)] = 0.1
+    store_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    # Rows kept while the database is away: 200,000 are about 100 MB, or an hour of 20 cameras.
+    store_queue_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 200_000
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def load_settings(path: Path, environ: Mapping[str, str]) -> IngestSettings:
+    """Settings from a file. Raises ConfigError that lists every mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError([Problem(str(path), 1, 1, "", f"cannot read the file: {reason}")]) from None
+    return parse_settings(text, str(path), environ, path.parent)
+
+
+def parse_settings(
+    text: str, file: str, environ: Mapping[str, str], base_dir: Path = Path()
+) -> IngestSettings:
+    """As `load_settings`, from text."""
+    document = read_document(text, file)
+    values = document.data or {}
+    if not isinstance(values, dict):
+        message = f"expected a mapping (key: value), got {show(values)}"
+        raise ConfigError([document.problem((), message)])
+    if environ.get(DATABASE_VARIABLE):
+        values = {**values, "database_url": environ[DATABASE_VARIABLE]}
+    try:
+        settings = IngestSettings.model_validate(values)
+    except ValidationError as failure:
+        found = [
+            describe(error, {"": IngestSettings}, _HIDDEN) for error in failure.errors(include_url=False)
+        ]
+        raise ConfigError([document.problem(at, message) for at, message in found]) from None
+    if not settings.database_url.get_secret_value():
+        message = f"expected a database, got none; set the environment variable {DATABASE_VARIABLE}"
+        raise ConfigError([document.problem(("database_url",), message)])
+    cameras = settings.cameras.expanduser()
+    return settings.model_copy(update={"cameras": cameras if cameras.is_absolute() else base_dir / cameras})
