@@ -1,8 +1,8 @@
 """Faults of a served camera: what can go wrong with one, on command and for a stated time.
 
-A fault is a value with a beginning and an end; whether one is active is a function of the time asked for, so
-nothing has to run for it to be undone. The street goes on behind a faulty camera: truth never changes, and the
-log of faults tells whoever compares counts with it when the camera could not be seen.
+A fault is a value with a beginning and an end; whether one is active is a function of the time asked for,
+so nothing has to run for it to be undone. The street goes on behind a faulty camera: truth never changes,
+and the log of faults tells whoever compares counts with it when the camera could not be seen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A feed: one served camera. Which frame it shows is a function of the time alone.
 
 Frame k is shown from epoch_s + k / fps until the next; its picture is frame k mod N of the clip. So the
-truth of any window is arithmetic, whoever watched and whenever they came. Frame numbers are loop-aware, as in `truth`.
-Many feeds may share one clip; their phases keep them from showing the same thing at the same time.
+truth of any window is arithmetic, whoever watched and whenever they came. Frame numbers are loop-aware, as
+in `truth`. Many feeds may share one clip; their phases keep them from showing the same thing at the same
+time.
 """
 
 from __future__ import annotations

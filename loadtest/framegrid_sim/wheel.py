@@ -1,8 +1,9 @@
 """One timer for all the cameras of a frame rate.
 
 A frame's period is cut into slots and the cameras are spread over them, so that two hundred cameras neither
-wake the loop two hundred times a frame nor all send at once. Tick m is at epoch_s + m / (fps * slots): slot m mod
-slots, frame m // slots. A late wheel sends each camera its newest frame only and counts the ticks left out.
+wake the loop two hundred times a frame nor all send at once. Tick m is at epoch_s + m / (fps * slots): slot
+m mod slots, frame m // slots. A late wheel sends each camera its newest frame only and counts the ticks
+left out.
 """
 
 from __future__ import annotations
