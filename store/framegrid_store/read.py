@@ -34,6 +34,7 @@ class Camera:
     site: str
     timezone: str
     paused: bool
+    created_at: datetime
     last_seen_at: datetime | None
 
 
@@ -111,7 +112,7 @@ def cameras(connection: psycopg.Connection) -> list[Camera]:
     return _rows(
         connection,
         Camera,
-        "SELECT c.camera_id, v.camera AS name, v.site, v.timezone, v.paused, v.last_seen_at"
+        "SELECT c.camera_id, v.camera AS name, v.site, v.timezone, v.paused, v.created_at, v.last_seen_at"
         " FROM bi.cameras v JOIN framegrid.camera c ON c.key = v.camera ORDER BY 2",
         {},
     )
