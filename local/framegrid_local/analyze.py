@@ -38,6 +38,7 @@ from framegrid_local.state import StateDir
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 SHAPE = re.compile(r"^(?P<name>[^:]+):(?P<numbers>[-0-9.,\s]+)$")
 PROGRESS_S = 0.5
+KEYFRAMES_BELOW_FPS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ def camera_of(request: AnalyzeRequest) -> CameraConfig:
         "loop": False,
         "pace": "fast",
         "start_s": 0.0,
+        # Keyframes come when the encoder likes: good enough for a look now and then, not for counting.
+        "decode": "all" if request.fps >= KEYFRAMES_BELOW_FPS else "auto",
     }
     text = yaml.safe_dump({"cameras": [entry]}, sort_keys=False)
     try:

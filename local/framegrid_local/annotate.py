@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -74,6 +75,8 @@ class VideoWriter:
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             raise UsageError(f"--annotate {path}: expected a path ending in .mp4 for a video")
+        if not os.access(path.parent, os.W_OK):
+            raise LocalError(f"--annotate {path}: cannot be written: {path.parent} is no folder of yours")
         self._path = path
         self._fps = fps
         self._container: Any = None
@@ -105,10 +108,7 @@ class VideoWriter:
     def _open(self, width: int, height: int) -> None:
         import av
 
-        try:
-            self._container = av.open(str(self._path), "w")
-        except (av.error.FFmpegError, OSError) as error:
-            raise LocalError(f"--annotate {self._path}: cannot be written: {error.strerror}") from None
+        self._container = av.open(str(self._path), "w")
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1000))
         self._stream.time_base = Fraction(1, TIME_BASE)

@@ -172,7 +172,7 @@ def doctor(
 )
 def sim(context: typer.Context) -> None:
     """Simulated street cameras with exact truth: serve, render, bench; `framegrid sim --help` says more."""
-    from framegrid_sim.__main__ import main
+    from framegrid_sim.cli import main
 
     raise typer.Exit(main(context.args) or 0)
 

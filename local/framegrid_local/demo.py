@@ -24,6 +24,7 @@ from framegrid_local.state import StateDir
 from framegrid_local.stored import read_run
 from framegrid_local.supervisor import ProcessService
 from framegrid_local.verdict import compare
+from framegrid_serve.workshop import resolve
 
 FPS = 10.0
 WIDTH, HEIGHT = 640, 360
@@ -55,11 +56,12 @@ class _Demo:
         self._switch = switch
         self._sim_port = ports.free_port()
         self._cameras_path = state.root / "demo-cameras.yaml"
-        self._model = model
+        folder = resolve(model, state.models)
+        self._model = folder.name
         workload = Workload(
             self._cameras_path,
-            {model: model_folder(model, state)},
-            default_model=model,
+            {self._model: folder},
+            default_model=self._model,
             interval_s=INTERVAL_S,
             extra={"cameras": self._simulator(cameras)},
         )
@@ -161,13 +163,6 @@ class _Demo:
             health.answers(self._sim_port, "/healthz"),
             SIM_READY_S,
         )
-
-
-def model_folder(model: str, state: StateDir) -> Path:
-    """Folder of a model's bundle; official names are fetched. Raises ModelError."""
-    from framegrid_serve.workshop import resolve
-
-    return resolve(model, state.models)
 
 
 def cameras_document(cameras: list[dict[str, Any]], port: int, model: str) -> dict[str, Any]:

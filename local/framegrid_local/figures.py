@@ -90,3 +90,25 @@ def _cells(f: CameraFigures) -> tuple[str, ...]:
 
 def _beside(counted: int, true: int | None) -> str:
     return str(counted) if true is None else f"{counted}/{true}"
+
+
+def camera_figures(status: Mapping[str, Any] | None) -> dict[str, CameraFigures]:
+    """Ingest's /status by camera name; empty while it does not answer."""
+    return {entry["name"]: _figures(entry) for entry in (status or {}).get("cameras", ())}
+
+
+def _figures(entry: Mapping[str, Any]) -> CameraFigures:
+    counts = entry["counts"]
+    return CameraFigures(
+        name=entry["name"],
+        state=entry["state"],
+        message=entry["message"],
+        fps=entry["fps_processed"],
+        p95_ms=entry["p95_ms"],
+        processed=entry["processed"],
+        dropped=sum(entry["dropped"].values()),
+        persons=counts.get("person", 0),
+        vehicles=counts.get("vehicle", 0),
+        crossed_in=sum(line["in"] for line in entry["lines"].values()),
+        crossed_out=sum(line["out"] for line in entry["lines"].values()),
+    )

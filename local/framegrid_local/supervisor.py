@@ -116,23 +116,28 @@ class Supervisor:
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
+        self._settled = threading.Condition()
         self._keepers: dict[str, _Keeper] = {}
 
     def start(self, name: str, service: Service) -> None:
         """Begins to start it; returns at once."""
-        keeper = _Keeper(name, service, self._on_event)
+        keeper = _Keeper(name, service, self._on_event, self._settled)
         self._keepers[name] = keeper
         keeper.thread.start()
 
     def wait_ready(self, *names: str) -> None:
         """Until all of them were ready once. Raises the LocalError of the first that cannot be."""
-        for name in names:
-            keeper = self._keepers[name]
-            keeper.settled.wait()
+        keepers = [self._keepers[name] for name in names]
+        with self._settled:
+            self._settled.wait_for(
+                lambda: all(k.settled for k in keepers) or any(k.settled and not k.was_ready for k in keepers)
+            )
+        for keeper in keepers:
             if keeper.error is not None:
                 raise keeper.error
+        for keeper in keepers:
             if not keeper.was_ready:
-                raise LocalError(f"{name} was stopped while it started")
+                raise LocalError(f"{keeper.name} was stopped while it started")
 
     def is_ready(self, name: str) -> bool:
         """Whether it runs now."""
@@ -163,9 +168,12 @@ class Supervisor:
 
 
 class _Keeper:
-    def __init__(self, name: str, service: Service, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self, name: str, service: Service, on_event: Callable[[Event], None], changed: threading.Condition
+    ) -> None:
         self.name = name
-        self.settled = threading.Event()
+        self.settled = False
+        self._changed = changed
         self.error: LocalError | None = None
         self.ready = False
         self.was_ready = False
@@ -213,7 +221,9 @@ class _Keeper:
                 self.ready = self.was_ready = True
                 self._on_event(Event(self.name, EventKind.READY))
         finally:
-            self.settled.set()
+            with self._changed:
+                self.settled = True
+                self._changed.notify_all()
         return self.ready
 
     def _watch(self) -> int | None:

@@ -1,0 +1,231 @@
+"""`make bench`: measures this machine and writes bench.json.
+
+Every ratio compares two things in one run, turn about, so that a machine whose speed drifts still gives a
+fair answer. Needs the workshop extra (Ultralytics): it is the peer, and exports the model that both run.
+Exits with 1 when a figure misses its floor; the file is written all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from framegrid_local import machine
+from framegrid_local.bench import inputs, stack
+from framegrid_local.bench.sampling import measure_sampling
+from framegrid_local.postgres import EmbeddedPostgres
+
+logger = logging.getLogger("framegrid.bench")
+
+INPUT_SIZE = 640
+ROUNDS = 3
+RAW_SECONDS = 5.0
+SERVE_SECONDS = 8.0
+WHOLE_SECONDS = 12.0
+PEER_SECONDS = 12.0
+LATENCY_SECONDS = 40.0
+LATENCY_SHARE = 0.7  # of the highest rate
+
+FLOORS = {
+    "serve_over_raw": 0.85,
+    "whole_over_raw": 0.70,
+    "vs_ultralytics": 4.0,
+    "writer_over_copy": 0.7,
+    "sim_fps": 2000.0,
+    "ingest_cameras_per_core": 5.0,
+}
+CEILINGS = {"p95_ms": 500.0}
+
+PACKAGES = ("ray", "openvino", "torch", "ultralytics", "av", "psycopg", "numpy")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    parser.add_argument("--only", nargs="*", choices=sorted(MEASURES), default=sorted(MEASURES))
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    report: dict[str, Any] = {"about": about()}
+    for name in options.only:
+        logger.info("%s ...", name)
+        started = time.monotonic()
+        found = MEASURES[name]()
+        report.update(found)
+        shown = {key: value for key, value in found.items() if not isinstance(value, (dict, list))}
+        logger.info("  %s (%.0f s)", shown, time.monotonic() - started)
+        options.out.write_text(json.dumps(report, indent=2) + "\n")
+    missed = misses(report)
+    for line in missed:
+        logger.error("%s", line)
+    logger.info("wrote %s", options.out)
+    return 1 if missed else 0
+
+
+def misses(report: dict[str, Any]) -> list[str]:
+    """One line for each figure beyond its bound; figures that were not measured are not judged."""
+    low = [
+        f"{key}: expected at least {floor}, got {report[key]}"
+        for key, floor in FLOORS.items()
+        if key in report and report[key] < floor
+    ]
+    high = [
+        f"{key}: expected at most {ceiling}, got {report[key]}"
+        for key, ceiling in CEILINGS.items()
+        if key in report and report[key] > ceiling
+    ]
+    return low + high
+
+
+def about() -> dict[str, Any]:
+    """The machine, the date and the versions that the figures belong to."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": machine.cpu_model(),
+        "cores": machine.usable_cpus(),
+        "memory_gib": round(machine.memory_bytes() / 2**30, 1),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def measure_chain() -> dict[str, Any]:
+    """serve_over_raw, whole_over_raw, vs_ultralytics and p95_ms, with the same model and the same video."""
+    video, weights = inputs.video(), inputs.weights()
+    bundle = inputs.bundle(weights, INPUT_SIZE)
+    cores = machine.usable_cpus()
+    height, width = inputs.network_shape(video, INPUT_SIZE)
+    rounds: list[dict[str, float]] = []
+    for _ in range(ROUNDS):
+        raw = [_raw_fps(bundle, height, width, cores)]
+        serve = _serve_fps(bundle, video, cores)
+        raw.append(_raw_fps(bundle, height, width, cores))
+        whole = _whole_fps(bundle, video, cores)
+        raw.append(_raw_fps(bundle, height, width, cores))
+        peer = _json_of("peer_ultralytics", weights=weights, video=video, seconds=PEER_SECONDS)["fps"]
+        rounds.append(
+            {
+                "raw_fps": statistics.mean(raw),
+                "serve_fps": serve,
+                "whole_fps": whole,
+                "ultralytics_fps": peer,
+                "serve_over_raw": serve / statistics.mean(raw[:2]),
+                "whole_over_raw": whole / statistics.mean(raw[1:]),
+                "vs_ultralytics": whole / peer,
+            }
+        )
+        logger.info("  %s", {key: round(value, 3) for key, value in rounds[-1].items()})
+    figures = {key: round(statistics.median(entry[key] for entry in rounds), 3) for key in rounds[0]}
+    latency = _latency(bundle, video, cores, figures["whole_fps"])
+    return {**figures, **latency, "network_shape": [height, width], "rounds": rounds}
+
+
+def _raw_fps(bundle: Path, height: int, width: int, cores: int) -> float:
+    model = inputs.weights_of(bundle)
+    options = {"model": model, "height": height, "width": width, "cores": cores, "seconds": RAW_SECONDS}
+    return float(_json_of("raw_loop", **options)["fps"])
+
+
+def _serve_fps(bundle: Path, video: Path, cores: int) -> float:
+    with stack.running([], bundle, cores, ingest=False) as chain:
+        found = _json_of("serve_load", port=chain.serve_port, video=video, seconds=SERVE_SECONDS)
+    if found["failed"]:
+        raise RuntimeError(f"expected every frame to be answered, {found['failed']:.0f} failed")
+    return float(found["fps"])
+
+
+def _whole_fps(bundle: Path, video: Path, cores: int) -> float:
+    fps = inputs.frame_rate(video)
+    cameras = [
+        {"name": f"file-{index}", "url": str(video), "fps": fps, "pace": "fast", "loop": True}
+        for index in range(2 * cores)
+    ]
+    with stack.running(cameras, bundle, cores) as chain:
+        return stack.stored_fps(chain, WHOLE_SECONDS)
+
+
+def _latency(bundle: Path, video: Path, cores: int, whole_fps: float) -> dict[str, float]:
+    """The worst camera's p95 from capture to stored, with recordings played at their own pace."""
+    fps = inputs.frame_rate(video)
+    count = max(1, round(LATENCY_SHARE * whole_fps / fps))
+    rate = min(fps, LATENCY_SHARE * whole_fps / count)
+    cameras = [
+        {"name": f"file-{index}", "url": str(video), "fps": round(rate, 3), "loop": True}
+        for index in range(count)
+    ]
+    with stack.running(cameras, bundle, cores) as chain:
+        stored = stack.stored_fps(chain, LATENCY_SECONDS)
+        status = chain.status() or {"cameras": {}}
+    return {**stack.latency_ms(status), "p95_at_fps": round(stored, 1)}
+
+
+def measure_writer() -> dict[str, Any]:
+    from framegrid_store.bench import measure_writer as measure
+    from framegrid_store.migrate import upgrade
+
+    with stack.scratch() as folder:
+        postgres = EmbeddedPostgres(folder / "postgres")
+        try:
+            postgres.start()
+            upgrade(postgres.url)
+            return {**measure(postgres.url)}
+        finally:
+            postgres.stop()
+            postgres.destroy()
+
+
+def measure_simulator() -> dict[str, Any]:
+    from framegrid_sim.load import measure_sim_fps
+
+    return {"sim_fps": round(measure_sim_fps())}
+
+
+def measure_slow_cameras() -> dict[str, Any]:
+    found = measure_sampling()
+    return {"ingest_cameras_per_core": found["ratio"], "sampling": found}
+
+
+def measure_counting() -> dict[str, Any]:
+    from framegrid_local.accuracy import main as accuracy
+
+    return {"counting": accuracy()}
+
+
+MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
+    "chain": measure_chain,
+    "counting": measure_counting,
+    "sampling": measure_slow_cameras,
+    "simulator": measure_simulator,
+    "writer": measure_writer,
+}
+
+
+def _json_of(module: str, **options: object) -> dict[str, Any]:
+    """The JSON line that a module of this package prints, run in a process of its own."""
+    argv = [sys.executable, "-m", f"framegrid_local.bench.{module}"]
+    argv += [f"--{key}={value}" for key, value in options.items()]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"{module} failed: {done.stderr.strip()[-500:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
