@@ -18,7 +18,7 @@ from framegrid_serve.engines.base import EngineSettings, Floats
 from framegrid_serve.engines.choice import open_engine
 from framegrid_serve.errors import CorruptImageError, ModelError
 from framegrid_serve.postprocess import boxes_of
-from framegrid_serve.preprocess import Image, Letterbox, decode_jpeg, place
+from framegrid_serve.preprocess import Image, Letterbox, decode_and_place, place
 from framegrid_serve.wire import Buffer, FrameResult, FrameStatus
 
 logger = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ class Detector:
         self, jpegs: Sequence[Buffer], min_scores: float | Sequence[float] | None = None
     ) -> list[FrameResult]:
         """Boxes of each JPEG, in order. `min_scores`: one for all, one each, or the model's own (None)."""
-        pictures: list[Image | None] = []
+        placed: list[Letterbox | None] = []
         for jpeg in jpegs:
             try:
-                pictures.append(decode_jpeg(jpeg, self.bundle.manifest.input_size))
+                placed.append(decode_and_place(jpeg, self.bundle))
             except CorruptImageError:
-                pictures.append(None)
-        return self._results(pictures, min_scores)
+                placed.append(None)
+        return self._results(placed, min_scores)
 
     def detect_images(
         self, images: Sequence[Image], min_scores: float | Sequence[float] | None = None
@@ -66,14 +66,14 @@ class Detector:
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(f"expected BGR uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        return self._results(list(images), min_scores)
+        return self._results([place(image, self.bundle) for image in images], min_scores)
 
     def close(self) -> None:
         """Free the engine. Nothing may be in flight."""
         self.engine.close()
 
     def _results(
-        self, pictures: Sequence[Image | None], min_scores: float | Sequence[float] | None
+        self, pictures: Sequence[Letterbox | None], min_scores: float | Sequence[float] | None
     ) -> list[FrameResult]:
         if min_scores is None:
             min_scores = self.bundle.manifest.thresholds.score
@@ -81,9 +81,8 @@ class Detector:
             min_scores = [min_scores] * len(pictures)
         results = [FrameResult.without_boxes(FrameStatus.CORRUPT)] * len(pictures)
         by_shape: dict[tuple[int, ...], list[tuple[int, Letterbox]]] = {}
-        for index, picture in enumerate(pictures):
-            if picture is not None:
-                placed = place(picture, self.bundle)
+        for index, placed in enumerate(pictures):
+            if placed is not None:
                 by_shape.setdefault(placed.image.shape, []).append((index, placed))
         for members in by_shape.values():
             for start in range(0, len(members), self.max_batch):

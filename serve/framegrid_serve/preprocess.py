@@ -6,6 +6,7 @@ Pictures are BGR uint8 (H, W, 3) throughout; engines reorder and scale them (or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ PAD_VALUE = 114  # the grey that YOLO networks were trained with
 # A picture this many times the network's input is decoded at 1/2, 1/4 or 1/8: what is lost would be lost in
 # the resize. Below it the decoding is full, as Ultralytics does it.
 _SCALED_DECODE_FROM = 2
+_CENTRED = (Layout.YOLOV8, Layout.YOLO26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +41,34 @@ class Letterbox:
     picture_width: int
 
 
+def decode_and_place(jpeg: Buffer, bundle: Bundle) -> Letterbox:
+    """`place(decode_jpeg(...))`, without the copy in the usual case: a frame of exactly the input's size
+    that is padded above and below is decoded into its place. Raises CorruptImageError.
+    """
+    manifest = bundle.manifest
+    size = manifest.input_size
+    height, width = _bounded_size(jpeg)
+    out_height, out_width = rect_shape(height, width, size) if manifest.dynamic else (size, size)
+    if width != out_width or max(height, width) != size or manifest.layout not in _CENTRED:
+        return place(decode_jpeg(jpeg, size), bundle)
+    top = round((out_height - height) / 2 - 0.1)
+    canvas = np.empty((out_height, out_width, 3), np.uint8)
+    canvas[:top] = PAD_VALUE
+    canvas[top + height :] = PAD_VALUE
+    _decode(jpeg, (height, width), buffer=canvas[top : top + height])
+    return Letterbox(canvas, 1.0, 0, top, height, width)
+
+
 def decode_jpeg(jpeg: Buffer, input_size: int) -> Image:
     """The picture in `jpeg`. Its size is read and bounded before anything is decoded.
 
     Raises CorruptImageError for what is not a JPEG, is truncated, or has too many pixels.
     """
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
-    except (ValueError, RuntimeError) as error:
-        raise CorruptImageError(f"expected a JPEG, got {len(jpeg)} bytes that are not") from error
-    if height < 1 or width < 1 or height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
-        raise CorruptImageError(
-            f"expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, got {width}x{height}; scale it down"
-        )
+    height, width = _bounded_size(jpeg)
     enough = _SCALED_DECODE_FROM * input_size
     scaled = max(height, width) >= _SCALED_DECODE_FROM * enough
     least = {"min_height": min(height, enough), "min_width": min(width, enough)} if scaled else {}
-    try:
-        # The exact DCT: measured equal in time to the fast one here, and it is what OpenCV's decoder does.
-        decoded: Image = simplejpeg.decode_jpeg(jpeg, colorspace="BGR", fastdct=False, **least)
-    except (ValueError, RuntimeError) as error:
-        raise CorruptImageError(f"expected a whole JPEG, got a damaged one ({width}x{height})") from error
-    return decoded
+    return _decode(jpeg, (height, width), **least)
 
 
 def place(image: Image, bundle: Bundle) -> Letterbox:
@@ -69,9 +77,9 @@ def place(image: Image, bundle: Bundle) -> Letterbox:
     height, width = image.shape[:2]
     size = manifest.input_size
     out_height, out_width = rect_shape(height, width, size) if manifest.dynamic else (size, size)
-    if manifest.layout in (Layout.YOLOX, Layout.YOLOX_DECODED):
-        return _place_top_left(image, out_height, out_width)
-    return letterbox(image, out_height, out_width)
+    if manifest.layout in _CENTRED:
+        return letterbox(image, out_height, out_width)
+    return _place_top_left(image, out_height, out_width)
 
 
 def letterbox(image: Image, out_height: int, out_width: int) -> Letterbox:
@@ -83,6 +91,28 @@ def letterbox(image: Image, out_height: int, out_width: int) -> Letterbox:
     left = round((out_width - new_width) / 2 - 0.1)
     canvas = _pasted(image, (new_height, new_width), (out_height, out_width), (top, left))
     return Letterbox(canvas, ratio, left, top, height, width)
+
+
+def _bounded_size(jpeg: Buffer) -> tuple[int, int]:
+    """Height and width from the header."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
+    except (ValueError, RuntimeError) as error:
+        raise CorruptImageError(f"expected a JPEG, got {len(jpeg)} bytes that are not") from error
+    if height < 1 or width < 1 or height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise CorruptImageError(
+            f"expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, got {width}x{height}; scale it down"
+        )
+    return height, width
+
+
+def _decode(jpeg: Buffer, size: tuple[int, int], **options: Any) -> Image:
+    try:
+        # The exact DCT: measured equal in time to the fast one here, and it is what OpenCV's decoder does.
+        decoded: Image = simplejpeg.decode_jpeg(jpeg, colorspace="BGR", fastdct=False, **options)
+    except (ValueError, RuntimeError) as error:
+        raise CorruptImageError(f"expected a whole JPEG, got a damaged one ({size[1]}x{size[0]})") from error
+    return decoded
 
 
 def _place_top_left(image: Image, out_height: int, out_width: int) -> Letterbox:

@@ -9,7 +9,7 @@ import pytest
 from framegrid_serve.bundle import Bundle
 from framegrid_serve.errors import CorruptImageError
 from framegrid_serve.postprocess import MAX_BOXES, boxes_of, suppress_doubles
-from framegrid_serve.preprocess import decode_jpeg, letterbox, place
+from framegrid_serve.preprocess import decode_and_place, decode_jpeg, letterbox, place
 
 MakeBundle = Callable[..., Bundle]
 MakeJpeg = Callable[[int, int], bytes]
@@ -166,6 +166,21 @@ def test_a_far_larger_jpeg_is_decoded_smaller_but_never_below_twice_the_input(jp
     assert (height, width) == (125, 200) or (height >= 125 and width >= 128)
     assert height < 1000
     assert decode_jpeg(jpeg(100, 255), 64).shape == (100, 255, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(360, 640), (640, 640), (640, 360), (355, 640), (90, 160), (700, 900)]
+)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["dynamic", "static"])
+def test_decoding_into_place_equals_decoding_and_placing(
+    make_bundle: MakeBundle, jpeg: MakeJpeg, height: int, width: int, dynamic: bool
+) -> None:
+    bundle = make_bundle(V8, size=640, dynamic=dynamic)
+    content = jpeg(height, width)
+    direct, staged = decode_and_place(content, bundle), place(decode_jpeg(content, 640), bundle)
+    np.testing.assert_array_equal(direct.image, staged.image)
+    assert (direct.ratio, direct.pad_left, direct.pad_top) == (staged.ratio, staged.pad_left, staged.pad_top)
+    assert (direct.picture_height, direct.picture_width) == (height, width)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + bytes(50)])
