@@ -85,7 +85,7 @@ def scene_settings(args: argparse.Namespace, clips: int) -> list[SceneSettings]:
 def _serve(args: argparse.Namespace) -> int:
     specs = camera_specs(
         args.cameras,
-        scene_settings(args, min(args.clips, args.cameras)),
+        scene_settings(args, min(args.clips, max(args.cameras, 1))),
         cache_dir=args.cache,
         workers=args.workers,
         auth=args.auth,
