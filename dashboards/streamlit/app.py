@@ -27,13 +27,15 @@ STYLE = """
 .block-container { padding-top: 1.6rem; padding-bottom: 3rem; max-width: 1180px; }
 .st-key-headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: .7rem; }
 .st-key-headline > * { width: 100% !important; }
-[data-testid="stMetric"] { padding: .6rem .9rem; }
+[data-testid="stMetric"] { padding: 0; }
+[data-testid="stMetric"] > div { padding: .7rem .9rem; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stHeader"] { background: transparent; }
 @media (max-width: 640px) {
   .block-container { padding: 1rem .8rem 2rem; }
   .st-key-headline { grid-template-columns: repeat(3, 1fr); gap: .5rem; }
-  [data-testid="stMetric"] { padding: .4rem .6rem; }
+  [data-testid="stMetric"] > div { padding: .5rem .6rem; }
+  [data-testid="stMetricValue"] { font-size: 1.4rem; }
 }
 </style>
 """
@@ -77,6 +79,8 @@ def _page(database_url: str, cameras: list[read.Camera]) -> None:
         window = _window_menu(choice) if live else None
     st.query_params.update({"camera": camera.name, "scale": shown or "5 s"})
     if window is not None:
+        for key in [key for key in st.session_state if str(key).startswith("ends ")]:
+            del st.session_state[key]
         st.fragment(_live_charts, run_every=choice.refresh_s)(database_url, camera, choice, window)
     else:
         _dated_charts(database_url, camera, choice)
@@ -146,9 +150,8 @@ def _live_charts(database_url: str, camera: read.Camera, choice: ScaleChoice, wi
 
 def _dated_charts(database_url: str, camera: read.Camera, choice: ScaleChoice) -> None:
     local = zone(camera.timezone)
-    last = (camera.last_seen_at or datetime.now(timezone.utc)).astimezone(local)
-    first = min(camera.created_at.astimezone(local), last - max(choice.windows.values()))
-    first, last = (_whole_minute(at, up) for at, up in ((first, False), (last, True)))
+    # Kept while live is off: a slider whose ends move forgets what was picked.
+    first, last = st.session_state.setdefault(f"ends {camera.name} {choice.scale}", _ends(camera, choice))
     # Wall-clock times: the slider turns aware ones into the server's own zone.
     picked = st.slider(
         "From – to",
@@ -157,7 +160,7 @@ def _dated_charts(database_url: str, camera: read.Camera, choice: ScaleChoice) -
         value=((last - list(choice.windows.values())[1]).replace(tzinfo=None), last.replace(tzinfo=None)),
         step=max(timedelta(minutes=1), choice.step),
         format="D MMM YYYY, HH:mm",
-        key=f"dates {camera.name} {choice.scale}",
+        key=f"dates {camera.name} {choice.scale} {last}",
     )
     start, end = (at.replace(tzinfo=local) for at in picked)
     if start >= end:
@@ -171,8 +174,12 @@ def _dated_charts(database_url: str, camera: read.Camera, choice: ScaleChoice) -
     _charts(database_url, camera, choice, start, end)
 
 
-def _whole_minute(at: datetime, up: bool) -> datetime:
-    return at.replace(second=0, microsecond=0) + timedelta(minutes=1 if up else 0)
+def _ends(camera: read.Camera, choice: ScaleChoice) -> tuple[datetime, datetime]:
+    """The first and last moment to choose from, whole minutes in the camera's zone."""
+    local = zone(camera.timezone)
+    last = (camera.last_seen_at or datetime.now(timezone.utc)).astimezone(local)
+    first = min(camera.created_at.astimezone(local), last - max(choice.windows.values()))
+    return tuple(at.replace(second=0, microsecond=0) for at in (first, last + timedelta(minutes=1)))
 
 
 def _charts(
