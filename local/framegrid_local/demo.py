@@ -6,10 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
+from framegrid_serve.workshop import resolve
 
 from framegrid_local import health, ports
 from framegrid_local.chain import Chain, ChainSettings, Workload
@@ -24,7 +24,6 @@ from framegrid_local.state import StateDir
 from framegrid_local.stored import read_run
 from framegrid_local.supervisor import ProcessService
 from framegrid_local.verdict import compare
-from framegrid_serve.workshop import resolve
 
 FPS = 10.0
 WIDTH, HEIGHT = 640, 360

@@ -34,6 +34,7 @@ class SampledFrames:
         self._is_recording = is_recording
         self._wake = threading.Event()
         self._ended = threading.Event()
+        self._stop = threading.Event()
         self._error: BaseException | None = None
 
     def __iter__(self) -> Iterator[SourceFrame]:
@@ -51,22 +52,21 @@ class SampledFrames:
             self._opened,
             is_recording=self._is_recording,
         )
-        stop = threading.Event()
-        thread = threading.Thread(target=self._read, args=(intake, stop), name="reader", daemon=True)
+        thread = threading.Thread(target=self._read, args=(intake,), name="reader", daemon=True)
         thread.start()
         try:
             while True:
-                frame = intake.take()
+                frame = None if self._stop.is_set() else intake.take()
                 if frame is not None:
                     yield frame
-                elif self._ended.is_set() and not intake.waiting:
+                elif self._stop.is_set() or (self._ended.is_set() and not intake.waiting):
                     break
                 else:
                     self._wake.wait(SWEEP_S)
                     self._wake.clear()
                     intake.sweep()
         finally:
-            stop.set()
+            self._stop.set()
             intake.close(DropReason.OVERLOAD)
             thread.join(timeout=5.0)
             for missed in intake.drain():
@@ -75,21 +75,26 @@ class SampledFrames:
         if self._error is not None:
             raise self._error
 
+    def stop(self) -> None:
+        """Ends the iteration, from another thread too."""
+        self._stop.set()
+        self._wake.set()
+
     def _opened(self, facts: StreamFacts) -> None:
         self.facts = facts
 
-    def _read(self, intake: Intake, stop: threading.Event) -> None:
+    def _read(self, intake: Intake) -> None:
         try:
-            asyncio.run(self._read_until(intake, stop))
+            asyncio.run(self._read_until_stopped(intake))
         except Exception as error:  # noqa: BLE001  raised again in the iterating thread
             self._error = error
         finally:
             self._ended.set()
             self._wake.set()
 
-    async def _read_until(self, intake: Intake, stop: threading.Event) -> None:
+    async def _read_until_stopped(self, intake: Intake) -> None:
         reading = asyncio.ensure_future(reader_for(self.camera).read(intake))
-        while not reading.done() and not stop.is_set():
+        while not reading.done() and not self._stop.is_set():
             await asyncio.wait([reading], timeout=SWEEP_S)
         if not reading.done():
             reading.cancel()

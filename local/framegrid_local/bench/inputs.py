@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 
 import av
-
 from framegrid_serve.bundle import load_bundle, rect_shape
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "framegrid" / "bench"

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import av
-
 from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.pictures import to_jpeg
-from framegrid_local.frames import SampledFrames
 from framegrid_sim.scene import Scene
 from framegrid_sim.settings import SceneSettings
+
+from framegrid_local.frames import SampledFrames
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 25
 SECONDS = 40
@@ -57,7 +57,14 @@ def write_video(path: Path) -> None:
 
 def _cpu_s_per_stream_s(video: Path, decode: str) -> float:
     camera = CameraConfig.model_validate(
-        {"name": "bench", "url": str(video), "fps": SAMPLED_FPS, "pace": "fast", "loop": False, "decode": decode}
+        {
+            "name": "bench",
+            "url": str(video),
+            "fps": SAMPLED_FPS,
+            "pace": "fast",
+            "loop": False,
+            "decode": decode,
+        }
     )
     started = time.process_time()
     frames = SampledFrames(camera, is_recording=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 import av
 import cv2
 import simplejpeg
-
 from framegrid_serve.wire import (
     CONTENT_TYPE,
     DetectRequest,
@@ -39,7 +38,9 @@ def read_jpegs(video: Path, frames: int, longer_side: int) -> list[bytes]:
             if ratio < 1.0:
                 size = (round(width * ratio), round(height * ratio))
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            jpegs.append(simplejpeg.encode_jpeg(picture, quality=90, colorspace="BGR", colorsubsampling="420"))
+            jpegs.append(
+                simplejpeg.encode_jpeg(picture, quality=90, colorspace="BGR", colorsubsampling="420")
+            )
             if len(jpegs) == frames:
                 break
     return jpegs
@@ -53,9 +54,7 @@ class Load:
         self._bodies = [
             encode_request(
                 DetectRequest(
-                    tuple(
-                        Frame("bench", start + i, jpegs[(start + i) % len(jpegs)]) for i in range(batch)
-                    ),
+                    tuple(Frame("bench", start + i, jpegs[(start + i) % len(jpegs)]) for i in range(batch)),
                     timeout_ms=20_000,
                 )
             )
