@@ -6,6 +6,7 @@ Painted once per scene at twice the size and scaled down, so that edges are smoo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -31,8 +32,10 @@ LAMP: dict[str, tuple[float, float, float]] = {
 }
 LAMP_REACH_M = 6.0
 
-_WALLS = ((160, 178, 196), (128, 150, 190), (110, 120, 150), (190, 200, 208), (150, 160, 160), (120, 140, 170),
-          (90, 104, 140), (176, 190, 200), (140, 132, 128))  # fmt: skip
+_WALLS = (
+    (160, 178, 196), (128, 150, 190), (110, 120, 150), (190, 200, 208), (150, 160, 160), (120, 140, 170),
+    (90, 104, 140), (176, 190, 200), (140, 132, 128),
+)  # fmt: skip
 _SHOPS = ((60, 50, 46), (50, 70, 120), (70, 90, 60), (120, 70, 40), (46, 46, 52), (90, 60, 80))
 
 
@@ -90,7 +93,8 @@ def paint_backdrop(
     small = cv2.resize(
         np.clip(picture, 0, 255), (settings.width, settings.height), interpolation=cv2.INTER_AREA
     )
-    return small.astype(np.uint8)
+    result: Image = small.astype(np.uint8)
+    return result
 
 
 def _light_map(lights: Lights, x: Float32, z: Float32, y: Float32) -> Float32:
@@ -134,7 +138,7 @@ def _ground(
     white = np.array([205, 210, 210.0]) * rng.uniform(0.85, 1.05)
     middle = (street.lanes[0][0] + street.lanes[-1][0]) / 2
     out[np.abs(z - middle) < 0.08] = white
-    for (a, da), (b, db) in zip(street.lanes, street.lanes[1:], strict=False):
+    for (a, da), (b, db) in pairwise(street.lanes):
         if da == db:
             out[(np.abs(z - (a + b) / 2) < 0.07) & (x % 5.0 < 2.2)] = white * 0.95
     for edge, sign in ((street.bicycle_lanes[0][0], 1), (street.bicycle_lanes[1][0], -1)):
@@ -202,7 +206,8 @@ def _lit_windows(
     glow = np.zeros((*x.shape, 3), np.float32)
     if settings.light == "day":
         return glow
-    # Cells of about a window, lit by a hash of their place; the fronts' own panes stay recognisable through it.
+    # Cells of about a window, lit by a hash of their place; the fronts' own panes stay recognisable through
+    # it.
     cells = np.floor(x / 2.3).astype(int) * 7919 + np.floor(y / 3.2).astype(int) * 104729
     lit = ((cells * 2654435761) % 97 < 24) & ~on_ground & (y < 7) & (x % 2.3 > 0.5) & (x % 2.3 < 1.8)
     lit &= (y % 3.2 > 0.7) & (y % 3.2 < 2.4)

@@ -79,7 +79,8 @@ class Camera:
 
 
 def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Camera, Street]:
-    """A camera and a street by the random stream; always a view in which people are big enough to be counted."""
+    """A camera and a street by the random stream; always a view in which people are big enough to be
+    counted."""
     yaw = math.radians(rng.uniform(-26, 26))
     height_m = rng.uniform(4.5, 8.5)
     near_z = rng.uniform(11.0, 15.5)
@@ -107,7 +108,8 @@ def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Cam
     while max(_bottom(camera, near[0] - 0.7, column) for column in (0.3, 0.5, 0.7)) > 0.95:
         pitch += math.radians(0.5)
         camera = _look(settings, hfov, height_m, yaw, pitch)
-    # The lights stand before the middle of the picture from both sides: who crosses the lines there is moving.
+    # The lights stand before the middle of the picture from both sides: who crosses the lines there is
+    # moving.
     stops = {
         1: _x_at(camera, first, 0.36) + rng.uniform(-0.5, 0.5),
         -1: _x_at(camera, road[1] - BICYCLE_LANE_M - LANE_M / 2, 0.64) + rng.uniform(-0.5, 0.5),

@@ -11,6 +11,8 @@ from framegrid_sim.camera import Camera, Street
 from framegrid_sim.settings import SceneSettings
 from framegrid_sim.shapes import FloatArray, Shape, capsules, fixed
 
+Colour = tuple[float, float, float]  # BGR 0..255
+
 
 @dataclass(frozen=True)
 class Furniture:
@@ -27,7 +29,8 @@ def build_furniture(
     for x, z in lights.lamps_xz:
         if _in_view(camera, float(x), float(z), 6.0):
             found.append(_lamp_post(settings, camera, lights, float(x), float(z)))
-    # Trees stand behind the far pavement; before the road only a few young ones, or nobody would be seen to cross.
+    # Trees stand behind the far pavement; before the road only a few young ones, or nobody would be seen to
+    # cross.
     places = (
         (street.road[0] - 0.55, 0.4, (0.15, 0.5, 0.35)),
         (street.near_pavement[0] - 0.7, 0.5, (0.15, 0.5, 0.35)),
@@ -49,33 +52,33 @@ def _in_view(camera: Camera, x: float, z: float, reach: float) -> bool:
     return left - reach < x < right + reach
 
 
-def _tone(
-    colour: tuple[float, float, float], light: FloatArray, factor: float = 1.0
-) -> tuple[float, float, float]:
+def _tone(colour: Colour, light: FloatArray, factor: float = 1.0) -> Colour:
     b, g, r = (min(float(c * k * factor), 255.0) for c, k in zip(colour, light, strict=True))
     return b, g, r
 
 
-def _post(
-    camera: Camera, a: FloatArray, b: FloatArray, radius_m: float, colour: tuple[float, float, float]
-) -> Shape:
+def _post(camera: Camera, a: FloatArray, b: FloatArray, radius_m: float, colour: Colour) -> Shape:
     ends = camera.project(np.stack([a, b]))
     radius = radius_m * camera.scale(np.stack([a, b]))
     return Shape(fixed(capsules(ends[:1], ends[1:], radius[:1], radius[1:])[0]), colour)
 
 
-def _box(camera: Camera, x: float, z: float, half: float, top: float, light: FloatArray,
-         colour: tuple[float, float, float]) -> list[Shape]:  # fmt: skip
-    front = np.array([[x - half, 0, z - half], [x + half, 0, z - half], [x + half, top, z - half],
-                      [x - half, top, z - half]])  # fmt: skip
-    lid = np.array([[x - half, top, z - half], [x + half, top, z - half], [x + half, top, z + half],
-                    [x - half, top, z + half]])  # fmt: skip
-    side_x = x - half if camera.project(np.array([x, 0, z]))[0] > camera.width / 2 else x + half
-    side = np.array(
-        [[side_x, 0, z - half], [side_x, 0, z + half], [side_x, top, z + half], [side_x, top, z - half]]
-    )
+def _box(
+    camera: Camera, lights: Lights, at: tuple[float, float], size: tuple[float, float], colour: Colour
+) -> list[Shape]:
+    """An upright box on the ground at x, z; its half width and its height in metres."""
+    (x, z), (half, top) = at, size
+    light = lights.at(x, z)
+    left, right, near, far = x - half, x + half, z - half, z + half
+    front = [(left, 0, near), (right, 0, near), (right, top, near), (left, top, near)]
+    lid = [(left, top, near), (right, top, near), (right, top, far), (left, top, far)]
+    flank = left if camera.project(np.array([x, 0, z]))[0] > camera.width / 2 else right
+    side = [(flank, 0, near), (flank, 0, far), (flank, top, far), (flank, top, near)]
     tones = (_tone(colour, light, 0.8), _tone(colour, light, 1.15), _tone(colour, light))
-    return [Shape(fixed(camera.project(f)), c) for f, c in zip((side, lid, front), tones, strict=True)]
+    return [
+        Shape(fixed(camera.project(np.array(face, float))), tone)
+        for face, tone in zip((side, lid, front), tones, strict=True)
+    ]
 
 
 def _lamp_post(settings: SceneSettings, camera: Camera, lights: Lights, x: float, z: float) -> Furniture:
@@ -106,12 +109,12 @@ def _tree(camera: Camera, lights: Lights, x: float, z: float, rng: np.random.Gen
 
 def _bin(camera: Camera, lights: Lights, x: float, z: float, rng: np.random.Generator) -> Furniture:
     colour = ((60, 90, 50), (70, 70, 74), (110, 70, 40))[int(rng.integers(3))]
-    return Furniture(z, x, _box(camera, x, z, 0.28, 0.95, lights.at(x, z), colour))
+    return Furniture(z, x, _box(camera, lights, (x, z), (0.28, 0.95), colour))
 
 
 def _planter(camera: Camera, lights: Lights, x: float, z: float, rng: np.random.Generator) -> Furniture:
     light = lights.at(x, z)
-    shapes = _box(camera, x, z, 0.42, 0.55, light, (120, 130, 140))
+    shapes = _box(camera, lights, (x, z), (0.42, 0.55), (120, 130, 140))
     for _ in range(9):
         centre = np.array([x + rng.uniform(-0.4, 0.4), 0.65 + rng.uniform(0, 0.3), z])
         tone = _tone((50, 120, 70), light, rng.uniform(0.7, 1.3))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from framegrid_sim.actors import Pose
 from framegrid_sim.camera import Camera
 from framegrid_sim.shapes import FloatArray, Shape, capsules, fixed
 
@@ -21,12 +22,14 @@ HAIRS = (
     (210, 214, 216),
 )
 CLOTHES = (
-    (40, 40, 44), (70, 66, 60), (120, 116, 110), (200, 198, 192), (232, 230, 226), (120, 60, 30), (160, 96, 44),
-    (196, 150, 90), (40, 40, 150), (50, 60, 200), (60, 110, 60), (70, 150, 90), (60, 150, 220), (90, 200, 230),
-    (130, 70, 130), (180, 130, 200), (80, 100, 140), (40, 70, 110), (140, 140, 60), (160, 180, 210),
+    (40, 40, 44), (70, 66, 60), (120, 116, 110), (200, 198, 192), (232, 230, 226), (120, 60, 30),
+    (160, 96, 44), (196, 150, 90), (40, 40, 150), (50, 60, 200), (60, 110, 60), (70, 150, 90), (60, 150, 220),
+    (90, 200, 230), (130, 70, 130), (180, 130, 200), (80, 100, 140), (40, 70, 110), (140, 140, 60),
+    (160, 180, 210),
 )  # fmt: skip
 
-# Lengths as shares of the body height, after Winter, "Biomechanics and Motor Control of Human Movement", fig. 4.1.
+# Lengths as shares of the body height, after Winter, "Biomechanics and Motor Control of Human Movement", fig.
+# 4.1.
 THIGH, SHIN, UPPER_ARM, FOREARM = 0.245, 0.246, 0.186, 0.17
 HIP_Y, SHOULDER_Y, HEAD_Y = 0.53, 0.815, 0.93
 STRIDE = 0.82  # of the body height, two steps
@@ -103,44 +106,41 @@ def dress(look_seed: int, height_m: float, rain: bool) -> PersonLook:
     )
 
 
-def walking_shapes(
-    camera: Camera, look: PersonLook, x: float, z: float, gone_m: float, direction: int, light: FloatArray
-) -> list[Shape]:
-    """The shapes of a walker with feet at (x, 0, z) who has gone so far; light multiplies his colours, (3,) BGR."""
-    phase = look.phase + gone_m / (STRIDE * look.height_m) * 2 * np.pi
+def walking_shapes(camera: Camera, look: PersonLook, pose: Pose, light: FloatArray) -> list[Shape]:
+    """The shapes of a walker; light multiplies his colours, (3,) BGR."""
+    phase = look.phase + pose.gone_m / (STRIDE * look.height_m) * 2 * np.pi
     joints = _walking_joints(phase) * look.height_m
-    return _body(camera, look, joints, x, z, direction, light)
+    return _body(camera, look, joints, pose, light)
 
 
-def riding_shapes(
-    camera: Camera, look: PersonLook, x: float, z: float, gone_m: float, direction: int, light: FloatArray
-) -> list[Shape]:
+def riding_shapes(camera: Camera, look: PersonLook, pose: Pose, light: FloatArray) -> list[Shape]:
     """The shapes of a bicycle and its rider, one object."""
-    joints = _riding_joints(look.phase + gone_m * 1.35)
+    joints = _riding_joints(look.phase + pose.gone_m * 1.35)
     frame_colour = look.colours[_BAG] * light
     dark = (float(34 * light[0]), float(34 * light[1]), float(34 * light[2]))
     metal = (float(frame_colour[0]), float(frame_colour[1]), float(frame_colour[2]))
-    scale = float(camera.scale(np.array([x, 0.5, z])))
+    scale = float(camera.scale(np.array([pose.x_m, 0.5, pose.z_m])))
     tyre = max(1, round(0.045 * scale))
     angles = np.linspace(0, 2 * np.pi, 19)[:-1]
     shapes = []
     for hub in (-0.53, 0.53):
         rim = np.stack([hub + 0.34 * np.cos(angles), 0.34 + 0.34 * np.sin(angles)], axis=-1)
-        shapes.append(Shape(fixed(_flat(camera, rim, x, z, direction)), dark, tyre))
+        shapes.append(Shape(fixed(_flat(camera, rim, pose)), dark, tyre))
     tubes = np.array([
         [[-0.53, 0.34], [-0.02, 0.30]], [[-0.53, 0.34], [-0.18, 0.78]], [[-0.02, 0.30], [-0.20, 0.90]],
         [[-0.02, 0.30], [0.38, 0.80]], [[-0.18, 0.78], [0.38, 0.80]], [[0.53, 0.34], [0.36, 1.02]],
     ])  # fmt: skip
-    ends = _flat(camera, tubes.reshape(-1, 2), x, z, direction).reshape(-1, 2, 2)
+    ends = _flat(camera, tubes.reshape(-1, 2), pose).reshape(-1, 2, 2)
     radius = np.full(len(tubes), max(0.5, 0.022 * scale))
     for outline in capsules(ends[:, 0], ends[:, 1], radius, radius):
         shapes.append(Shape(fixed(outline), metal))
-    return shapes + _body(camera, look, joints, x, z, direction, light, riding=True)
+    return shapes + _body(camera, look, joints, pose, light, riding=True)
 
 
-def _flat(camera: Camera, points: FloatArray, x: float, z: float, direction: int) -> FloatArray:
-    world = np.stack([x + direction * points[:, 0], points[:, 1], np.full(len(points), z)], axis=-1)
-    return camera.project(world)
+def _flat(camera: Camera, points: FloatArray, pose: Pose) -> FloatArray:
+    """Pixels of points (n, 2) of the upright plane through the actor: forward, up."""
+    xs = pose.x_m + pose.direction * points[:, 0]
+    return camera.project(np.stack([xs, points[:, 1], np.full(len(points), pose.z_m)], axis=-1))
 
 
 def _walking_joints(phase: float) -> FloatArray:
@@ -213,15 +213,16 @@ def _body(
     camera: Camera,
     look: PersonLook,
     joints: FloatArray,
-    x: float,
-    z: float,
-    direction: int,
+    pose: Pose,
     light: FloatArray,
+    *,
     riding: bool = False,
 ) -> list[Shape]:
-    world = joints * np.array([direction, 1.0, 1.0]) + np.array([x, 0.0, z])
+    world = joints * np.array([pose.direction, 1.0, 1.0]) + np.array([pose.x_m, 0.0, pose.z_m])
     points = camera.project(world)
-    scale = camera.scale(np.array([x, look.height_m / 2, z])) * (1.72 if riding else look.height_m)
+    scale = camera.scale(np.array([pose.x_m, look.height_m / 2, pose.z_m])) * (
+        1.72 if riding else look.height_m
+    )
     radii = _RADII * (scale * look.girth)
     radii[10:13] = _RADII[10:13] * scale  # heads do not grow with girth
     outlines = fixed(capsules(points[_FROM], points[_TO], radii[:, 0], radii[:, 1]))
@@ -234,7 +235,7 @@ def _body(
     if look.skirt is not None and not riding:
         shapes.insert(_TORSO, _skirt(look, points, float(scale), light))
     if look.umbrella is not None and not riding:
-        shapes += _umbrella(camera, look, world, direction, light)
+        shapes += _umbrella(camera, look, world, pose.direction, light)
     return shapes
 
 
@@ -267,8 +268,10 @@ def _umbrella(
     dark = (float(30 * light[0]), float(30 * light[1]), float(30 * light[2]))
     b, g, r = (min(float(v * k), 255.0) for v, k in zip(look.umbrella, light, strict=True))
     # The dome seen from the side: the rim's ellipse and the hull of its ends with the top.
-    ends = np.array([rim_px[rim_px[:, 0].argmin()], top_px - [0.2 * (rim_px[0, 0] - top_px[0]), 0], top_px,
-                     top_px + [0.2 * (rim_px[0, 0] - top_px[0]), 0], rim_px[rim_px[:, 0].argmax()]])  # fmt: skip
+    slope = np.array([0.2 * (rim_px[0, 0] - top_px[0]), 0.0])
+    ends = np.stack([
+        rim_px[rim_px[:, 0].argmin()], top_px - slope, top_px, top_px + slope, rim_px[rim_px[:, 0].argmax()],
+    ])  # fmt: skip
     return [
         Shape(fixed(capsules(stick[:1], stick[1:], width, width)[0]), dark),
         Shape(fixed(rim_px), (b * 0.7, g * 0.7, r * 0.7)),

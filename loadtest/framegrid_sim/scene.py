@@ -1,7 +1,7 @@
 """The simulated street: any frame of it and the truth of that frame, by number, in any order.
 
-A scene is a function of its settings alone. Frame i of pass p shows what frame i of pass 0 shows, moved on by nothing
-but the ids in the truth: the loop has no seam. Not safe to share between threads.
+A scene is a function of its settings alone. Frame i of pass p shows what frame i of pass 0 shows, moved on by
+nothing but the ids in the truth: the loop has no seam. Not safe to share between threads.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from framegrid_sim import people, vehicles
-from framegrid_sim.actors import Actor, build_actors
+from framegrid_sim.actors import Actor, Pose, build_actors
 from framegrid_sim.backdrop import build_lights, paint_backdrop
 from framegrid_sim.camera import build_camera, default_lines, default_zones
 from framegrid_sim.furniture import build_furniture
 from framegrid_sim.settings import LineSpec, Point, SceneSettings
-from framegrid_sim.shapes import Image, Shape, bounds, draw, stamp
+from framegrid_sim.shapes import SHIFT, Image, Shape, bounds, draw, fixed, stamp
 from framegrid_sim.traffic import light_for
 from framegrid_sim.truth import (
     MIN_SEEN_S,
@@ -140,21 +140,19 @@ class Scene:
         found = []
         for actor in self.actors:
             for age, start_pass in actor.ages(time_s, self.settings.period_s):
-                x, z, gone = actor.place(age)
-                shapes = self._shapes(actor, x, z, gone)
+                pose = actor.pose(age)
+                shapes = self._shapes(actor, pose)
                 object_id = actor.index + (start_pass + self._passes_before) * per_pass
-                found.append(Placed(actor, object_id, x, z, shapes, bounds(shapes)))
+                found.append(Placed(actor, object_id, pose.x_m, pose.z_m, shapes, bounds(shapes)))
         return found
 
-    def _shapes(self, actor: Actor, x: float, z: float, gone_m: float) -> list[Shape]:
-        light = self._lights.at(x, z)
+    def _shapes(self, actor: Actor, pose: Pose) -> list[Shape]:
+        light = self._lights.at(pose.x_m, pose.z_m)
         if actor.cls == "person":
-            look = self._people[actor.index]
-            return people.walking_shapes(self.camera, look, x, z, gone_m, actor.direction, light)
+            return people.walking_shapes(self.camera, self._people[actor.index], pose, light)
         if actor.cls == "bicycle":
-            look = self._people[actor.index]
-            return people.riding_shapes(self.camera, look, x, z, gone_m, actor.direction, light)
-        return vehicles.vehicle_shapes(self.camera, self._vehicles[actor.index], x, z, actor.direction, light)
+            return people.riding_shapes(self.camera, self._people[actor.index], pose, light)
+        return vehicles.vehicle_shapes(self.camera, self._vehicles[actor.index], pose, light)
 
     def _painting_order(self, placed: list[Placed]) -> list[Placed | list[Shape]]:
         """Far to near: by the distance across the street, then along it."""
@@ -207,7 +205,8 @@ class Scene:
             for line in self.lines:
                 for at, direction in find_crossings(line, path, _SWAY_S * self.settings.fps):
                     passes = int(at // count)
-                    # An actor's pass-0 copy crosses in pass `passes`: in pass 0 his copy started that much earlier.
+                    # An actor's pass-0 copy crosses in pass `passes`: in pass 0 his copy started that much
+                    # earlier.
                     object_id = index + (self._passes_before - passes) * per_pass
                     group = "person" if classes[index] == "person" else "vehicle"
                     found.append(
@@ -236,12 +235,10 @@ class Scene:
             # The sun stands behind the camera to one side: shadows fall away from it, short.
             throw = 0.55 * height if self._sunny else 0.05
             half_l, half_w = (length / 2, width / 2) if p.actor.cls != "person" else (0.2, 0.15)
-            corners = np.array([
-                [-half_l, 0, -half_w], [half_l, 0, -half_w], [half_l + throw, 0, half_w + throw * 0.4],
-                [-half_l + throw, 0, half_w + throw * 0.4],
-            ]) + [p.x_m, 0, p.z_m]  # fmt: skip
-            points = np.rint(self.camera.project(corners) * 16).astype(np.int32)
-            cv2.fillConvexPoly(mask, points, 255, cv2.LINE_8, 4)
+            far = half_w + throw * 0.4
+            ground = [(-half_l, -half_w), (half_l, -half_w), (half_l + throw, far), (-half_l + throw, far)]
+            corners = np.array([(p.x_m + dx, 0.0, p.z_m + dz) for dx, dz in ground])
+            cv2.fillConvexPoly(mask, fixed(self.camera.project(corners)), 255, cv2.LINE_8, SHIFT)
         cv2.copyTo(self._shaded, mask, frame)
 
     def _draw_beams(self, frame: Image, placed: list[Placed]) -> None:

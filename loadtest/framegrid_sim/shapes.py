@@ -29,7 +29,8 @@ def fixed(points: FloatArray) -> NDArray[np.int32]:
 
 
 def capsules(a: FloatArray, b: FloatArray, radius_a: FloatArray, radius_b: FloatArray) -> FloatArray:
-    """Outlines (..., 10, 2) of thick rounded strokes from a to b (..., 2) with the radii (...) at both ends."""
+    """Outlines (..., 10, 2) of thick rounded strokes from a to b (..., 2) with the radii (...) at both
+    ends."""
     along = b - a
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     # A stroke of no length is a disc: any direction will do.

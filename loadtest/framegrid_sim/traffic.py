@@ -1,10 +1,10 @@
 """Vehicles that drive, queue at a red light and start again, periodic in the clip's length.
 
-Newell's car-following model (Newell, "A simplified car-following theory", Transportation Research B 36, 2002): a
-vehicle goes at its own speed unless that brings it nearer to the one ahead than where that one was a reaction time
-ago, less a gap. The red light is one more bound. Being made of minima, the model forgets its past as soon as the
-queue is gone, so a few passes bring it to its periodic solution. The result is smoothed in time, with one kernel for
-all, which gives gentle braking and keeps every gap.
+Newell's car-following model (Newell, "A simplified car-following theory", Transportation Research B 36,
+2002): a vehicle goes at its own speed unless that brings it nearer to the one ahead than where that one was a
+reaction time ago, less a gap. The red light is one more bound. Being made of minima, the model forgets its
+past as soon as the queue is gone, so a few passes bring it to its periodic solution. The result is smoothed
+in time, with one kernel for all, which gives gentle braking and keeps every gap.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class TrafficLight:
 
 @dataclass(frozen=True)
 class Drive:
-    """One vehicle's way in its lane. positions_m[k] is its middle, in driving direction, k * STEP_S after start_s."""
+    """One vehicle's way in its lane. positions_m[k] is its middle, in driving direction, k * STEP_S after
+    start_s."""
 
     start_s: float
     positions_m: FloatArray
@@ -51,6 +52,18 @@ class Driver:
     speed_mps: float
 
 
+@dataclass(frozen=True)
+class Lane:
+    """A lane in its driving direction: where vehicles enter, leave, and wait with their front at the
+    light."""
+
+    enter_m: float
+    leave_m: float
+    stop_m: float
+    period_s: float
+    light: TrafficLight
+
+
 def light_for(period_s: float, stop_and_go: bool) -> TrafficLight:
     """A light whose cycle divides the period, of about 40 s."""
     if not stop_and_go:
@@ -59,48 +72,40 @@ def light_for(period_s: float, stop_and_go: bool) -> TrafficLight:
     return TrafficLight(cycle_s, cycle_s * 0.4)
 
 
-def drive_lane(
-    drivers: list[Driver], period_s: float, enter_m: float, leave_m: float, stop_m: float, light: TrafficLight
-) -> list[Drive]:
-    """Drive a lane's vehicles from `enter_m` to `leave_m`; stop_m is where the first front bumper waits.
+def drive_lane(drivers: list[Driver], lane: Lane) -> list[Drive]:
+    """Drive a lane's vehicles, one after the other, from where they enter to where they leave.
 
-    Returns one Drive for each driver, in order, of the last of a few passes: repeated every `period_s`, they are the
-    lane's traffic for ever. start_s may be outside 0..period_s.
+    Returns one Drive for each driver, in order, of the last of a few passes: repeated every period, they are
+    the lane's traffic for ever. start_s may be outside 0..period_s.
     """
     ways: list[tuple[int, FloatArray]] = []  # absolute first step, positions
     ahead: tuple[int, FloatArray, float] | None = None
     for k in range(PASSES):
         for driver in drivers:
-            first, way = _drive(driver, k * period_s, ahead, enter_m, leave_m, stop_m, light)
+            first, way = _drive(driver, k * lane.period_s, ahead, lane)
             ways.append((first, way))
             ahead = (first, way, driver.length_m)
-    result = []
-    for (first, way), driver in zip(ways[-len(drivers) :], drivers, strict=True) if drivers else ():
-        smooth = _smooth(way, driver.speed_mps)
-        result.append(Drive(first * STEP_S - (PASSES - 1) * period_s, smooth))
-    return result
+    last = ways[len(ways) - len(drivers) :]
+    return [
+        Drive(first * STEP_S - (PASSES - 1) * lane.period_s, _smooth(way, driver.speed_mps))
+        for (first, way), driver in zip(last, drivers, strict=True)
+    ]
 
 
 def _drive(
-    driver: Driver,
-    offset_s: float,
-    ahead: tuple[int, FloatArray, float] | None,
-    enter_m: float,
-    leave_m: float,
-    stop_m: float,
-    light: TrafficLight,
+    driver: Driver, offset_s: float, ahead: tuple[int, FloatArray, float] | None, lane: Lane
 ) -> tuple[int, FloatArray]:
     step = round((driver.arrival_s + offset_s) / STEP_S)
-    stop_m -= driver.length_m / 2
-    while _bound(driver, ahead, step) < enter_m + 0.5:
+    stop_m = lane.stop_m - driver.length_m / 2
+    while _bound(driver, ahead, step) < lane.enter_m + 0.5:
         step += 1
-    first, position = step, enter_m
+    first, position = step, lane.enter_m
     way = [position]
     stride = driver.speed_mps * STEP_S
-    while position < leave_m:
+    while position < lane.leave_m:
         step += 1
         wanted = min(position + stride, _bound(driver, ahead, step))
-        if position <= stop_m < wanted and light.is_red(step * STEP_S):
+        if position <= stop_m < wanted and lane.light.is_red(step * STEP_S):
             wanted = stop_m
         position = max(position, wanted)
         way.append(position)

@@ -1,8 +1,9 @@
 """The truth of a clip: what is in each frame, who crossed which line, how many different ones there were.
 
-A clip of N frames loops for ever. Frame numbers here are therefore *loop-aware*: frame i of pass p is p * N + i,
-and everything in pass p has the ids of pass 0 plus p * `ids_per_pass`. Whoever is in the picture at the seam keeps
-his id through it, so that every window, across any number of seams, has an exact truth and windows add up.
+A clip of N frames loops for ever. Frame numbers here are therefore *loop-aware*: frame i of pass p is p * N +
+i, and everything in pass p has the ids of pass 0 plus p * `ids_per_pass`. Whoever is in the picture at the
+seam keeps his id through it, so that every window, across any number of seams, has an exact truth and windows
+add up.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from framegrid_sim.settings import LineSpec, Point
@@ -78,7 +80,8 @@ class CrossingTruth:
 
 @dataclass(frozen=True, slots=True)
 class SeenTruth:
-    """An object's time in the picture: loop-aware frames of its first and last countable sight, both included."""
+    """An object's time in the picture: loop-aware frames of its first and last countable sight, both
+    included."""
 
     object_id: int
     cls: str
@@ -204,7 +207,8 @@ class ClipTruth:
 
 
 def side_of(line: LineSpec, point: Point) -> float:
-    """Negative on the left hand of start->end as seen on screen, positive on the right hand, 0 on the line."""
+    """Negative on the left hand of start->end as seen on screen, positive on the right hand, 0 on the
+    line."""
     (sx, sy), (ex, ey) = line[1], line[2]
     return (ex - sx) * (point[1] - sy) - (ey - sy) * (point[0] - sx)
 
@@ -217,7 +221,7 @@ def find_crossings(
     Two opposite crossings less than `settle_frames` apart are a swaying step on the line and cancel out.
     """
     found: list[tuple[float, Direction]] = []
-    for (i, a), (j, b) in zip(path, path[1:], strict=False):
+    for (i, a), (j, b) in pairwise(path):
         before, after = side_of(line, a), side_of(line, b)
         if (before < 0) == (after < 0):
             continue

@@ -1,4 +1,5 @@
-"""Rain, the sensor's noise and the glow of lamps: textures made once, laid over frames at places picked by number."""
+"""Rain, the sensor's noise and the glow of lamps: textures made once, laid over frames at places picked by
+number."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Weather:
         place = np.random.default_rng((self._seed, frame_index)).integers(0, _MARGIN, 8)
         h, w = frame.shape[:2]
         for k, texture in enumerate(self._rain):
-            # Streaks fall: the texture is twice as tall as the picture and moves down by a good part of it a frame.
+            # Streaks fall: the texture is twice as tall as the picture and moves down by a good part of it a
+            # frame.
             top = int(
                 texture.shape[0]
                 - h
@@ -101,4 +103,5 @@ def _rain_texture(settings: SceneSettings, height: int, width: int, rng: np.rand
         end = (round(x + slant * length), round(y + length))
         cv2.line(texture, (round(x), round(y)), end, int(rng.uniform(14, 60)), 1, cv2.LINE_AA)
     texture = cv2.GaussianBlur(texture, (3, 3), 0.6)
-    return cv2.cvtColor(texture, cv2.COLOR_GRAY2BGR)
+    result: Image = cv2.cvtColor(texture, cv2.COLOR_GRAY2BGR)
+    return result
