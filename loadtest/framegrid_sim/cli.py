@@ -106,7 +106,7 @@ async def _serve_until_signal(server: SimServer, args: argparse.Namespace) -> No
     rtsp = RtspServer([c.feed for c in server.site.channels.values()], args.host, args.rtsp_port, args.gop)
     await asyncio.to_thread(rtsp.start)
     try:
-        server.site.rtsp_urls.update({name: rtsp.url(name) for name in server.site.channels})
+        server.site.rtsp_port = rtsp.port
         server.site.fault_listeners.append(rtsp.set_fault)
         await serve_until(server, stop, print_ready)
     finally:

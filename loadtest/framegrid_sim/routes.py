@@ -46,7 +46,7 @@ def answer(site: Site, request: Request) -> Answer:  # noqa: PLR0911 - a table o
     if parts[0] != "cameras" or len(parts) > 3:
         return _site_answer(site, request)
     if len(parts) == 1:
-        return json_response(site_json(site))
+        return json_response(site_json(site, request))
     channel = site.channels.get(parts[1])
     if channel is None:
         names = ", ".join(list(site.channels)[:8])
@@ -59,23 +59,27 @@ def answer(site: Site, request: Request) -> Answer:  # noqa: PLR0911 - a table o
     if what == "fault":
         return _fault_answer(site, channel, request)
     if not what:
-        return json_response(_camera_json(site, channel))
+        return json_response(_camera_json(site, channel, request))
     return error_response(
         404, f"expected stream.mjpg, frame.jpg, truth or fault of a camera, got {what[:40]!r}"
     )
 
 
-def site_json(site: Site) -> dict[str, Any]:
+def site_json(site: Site, request: Request) -> dict[str, Any]:
     return {
         "now_s": site.clock(),
         "start_s": site.start_s,
-        "cameras": [_camera_json(site, channel) for channel in site.channels.values()],
+        "cameras": [_camera_json(site, channel, request) for channel in site.channels.values()],
     }
 
 
-def _camera_json(site: Site, channel: Channel) -> dict[str, Any]:
-    name = channel.feed.name
-    return camera_json(channel.feed, site.clock(), len(channel.viewers), site.rtsp_urls.get(name))
+def _camera_json(site: Site, channel: Channel, request: Request) -> dict[str, Any]:
+    rtsp_url = None
+    if site.rtsp_port is not None:
+        # By the name that the client reached us by: the address listened on may be 0.0.0.0.
+        host = request.headers.get("host", "127.0.0.1").removesuffix(f":{site.http_port}")
+        rtsp_url = f"rtsp://{host}:{site.rtsp_port}/{channel.feed.name}"
+    return camera_json(channel.feed, site.clock(), len(channel.viewers), rtsp_url)
 
 
 def _site_answer(site: Site, request: Request) -> Response:

@@ -53,9 +53,6 @@ class RtspServer:
         self._child: subprocess.Popen[str] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def url(self, name: str) -> str:
-        return f"rtsp://{self.host}:{self.port}/{name}"
-
     def start(self) -> None:
         """Encode the clips and start the child. Raises RtspError without GStreamer or a free port."""
         if not SYSTEM_PYTHON.exists():

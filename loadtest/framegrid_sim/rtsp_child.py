@@ -152,6 +152,7 @@ class Server:
         self.cameras = {one["name"]: Camera(one) for one in config["cameras"]}
         self.secured = config.get("user") is not None
         self.viewers: dict[Any, str] = {}  # client -> path it plays
+        self.mounted: set[str] = set()  # paths; a refusing camera's is not there
         self.rtsp = GstRtspServer.RTSPServer()
         self.rtsp.set_address(config["host"])
         self.rtsp.set_service(str(config["port"]))
@@ -180,28 +181,33 @@ class Server:
             permissions.add_permission_for_role("viewer", "media.factory.construct", True)
             factory.set_permissions(permissions)
         self.rtsp.get_mount_points().add_factory(camera.path, factory)
+        self.mounted.add(camera.path)
 
     def on_client(self, _: Any, client: Any) -> None:
-        client.connect("play-request", lambda c, context: self.viewers.__setitem__(c, context.uri.abspath))
+        client.connect("play-request", self.on_play)
         client.connect("closed", lambda c: self.viewers.pop(c, None))
+
+    def on_play(self, client: Any, context: Any) -> None:
+        self.viewers[client] = "/" + context.uri.abspath.strip("/").split("/")[0]
 
     def command(self, command: dict[str, Any]) -> None:
         camera = self.cameras.get(command["camera"])
         if camera is None:
             return
-        self.rtsp.get_mount_points().remove_factory(camera.path)
         camera.begin(command["kind"], command["until_s"])
-        if command["kind"] in REFUSING:
-            for client in [c for c, path in self.viewers.items() if path.startswith(camera.path)]:
+        if camera.active_fault() in REFUSING:
+            self.mounted.discard(camera.path)
+            self.rtsp.get_mount_points().remove_factory(camera.path)
+            for client in [c for c, path in self.viewers.items() if path == camera.path]:
                 client.close()
-            left_ms = max(1, int((command["until_s"] - time.time()) * 1000))
-            GLib.timeout_add(left_ms, self.restore, camera)
-        else:
-            self.mount(camera)
+        self.restore(camera)
 
     def restore(self, camera: Camera) -> bool:
-        if camera.active_fault() not in REFUSING:
-            self.rtsp.get_mount_points().remove_factory(camera.path)
+        """Serve the camera, now or when its fault is over. False: the timer that called is done."""
+        if camera.active_fault() in REFUSING:
+            left_ms = max(1, math.ceil((camera.fault_until_s - time.time()) * 1000))
+            GLib.timeout_add(left_ms, self.restore, camera)
+        elif camera.path not in self.mounted:
             self.mount(camera)
         return False
 

@@ -127,7 +127,7 @@ class SimServer:
                 f"expected a free address for the cameras, got {self.host}:{self.port} ({error.strerror}); "
                 "choose another --port, or 0 for a free one"
             ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self.site.http_port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close the port and end every connection."""

@@ -62,7 +62,8 @@ class Site:
         self.start_s = clock()
         self.totals = Totals()
         self.fault_listeners: list[Callable[[Feed, Fault | None], None]] = []
-        self.rtsp_urls: dict[str, str] = {}
+        self.rtsp_port: int | None = None  # where the same cameras are served by RTSP
+        self.http_port = 0
         self.channels: dict[str, Channel] = {}
         self._wheels: list[FrameWheel] = []
         # A whole second before the start: no frame has a number below 0, and numbers stay small and readable.

@@ -70,7 +70,9 @@ def served(cache_dir: Path, *options: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def opened(url: str) -> Any:
-    return closing(av.open(url, options={"rtsp_transport": "tcp"}, timeout=(8.0, 2.0)))
+    return closing(
+        av.open(url, options={"rtsp_transport": "tcp", "analyzeduration": "500000"}, timeout=(8.0, 2.0))
+    )
 
 
 def post_fault(camera: dict[str, Any], kind: str, seconds: float) -> None:
