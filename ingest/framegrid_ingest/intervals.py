@@ -154,9 +154,11 @@ class Intervals:
     def at(self, tick_time_s: float) -> Interval:
         """The open interval for a tick. `advance` must have been called with its time."""
         index = self._index_of(tick_time_s)
-        if self._open is None or index != self._index:
+        if self._open is None:
             self._index = index
             self._open = Interval(self._camera, index * self.interval_s, self.interval_s)
+        elif index != self._index:
+            raise ValueError(f"expected interval {self._index} to be closed before {index} is opened")
         return self._open
 
     def advance(self, next_tick_s: float) -> Interval | None:

@@ -153,6 +153,7 @@ class Lane:
     def _apply(self, settled: list[Settled[CountedFrame]]) -> None:
         for one in settled:
             tick_s = self._time_of(one.number)
+            self._advance(tick_s)
             interval = self._intervals.at(tick_s)
             self._metrics.camera_settled(self.name, one.reason)
             self.totals.expected += 1
@@ -161,9 +162,12 @@ class Lane:
             elif one.reason is not None:
                 self._miss(tick_s, one.reason, interval)
         if settled:
-            closed = self._intervals.advance(self._time_of(self._ledger.next_number))
-            if closed is not None:
-                self._write(closed)
+            self._advance(self._time_of(self._ledger.next_number))
+
+    def _advance(self, next_tick_s: float) -> None:
+        closed = self._intervals.advance(next_tick_s)
+        if closed is not None:
+            self._write(closed)
 
     def _miss(self, tick_s: float, reason: DropReason, interval: Interval) -> None:
         interval.drop(reason)

@@ -13,7 +13,7 @@ import ssl
 
 import av.error
 
-from framegrid_ingest.errors import SourceError, SourceFault
+from framegrid_ingest.errors import FrameError, SourceError, SourceFault
 from framegrid_ingest.http1 import HttpError
 from framegrid_ingest.urls import CameraUrl
 
@@ -90,10 +90,15 @@ def status_error(status: int, url: CameraUrl, has_credentials: bool) -> SourceEr
 
 def not_video(url: CameraUrl, got: str) -> SourceError:
     """SourceError for a source that answers with something that is no picture."""
-    return SourceError(
-        SourceFault.NOT_VIDEO,
-        f"{url}: expected video or JPEG pictures, got {got}; check the path (the camera's manual names it)",
+    advice = (
+        "check that it is a video" if url.kind == "file" else "check the path (the camera's manual names it)"
     )
+    return SourceError(SourceFault.NOT_VIDEO, f"{url}: expected video or JPEG pictures, got {got}; {advice}")
+
+
+def too_large(url: CameraUrl, error: FrameError) -> SourceError:
+    """SourceError for pictures that would not fit into memory."""
+    return SourceError(SourceFault.TOO_LARGE, f"{url}: {error}")
 
 
 def stalled(url: CameraUrl, for_s: float) -> SourceError:

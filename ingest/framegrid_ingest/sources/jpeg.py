@@ -9,8 +9,8 @@ from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.errors import FrameError, SourceError, SourceFault
 from framegrid_ingest.intake import Intake, StreamFacts
 from framegrid_ingest.jpeg_stream import MAX_PART_BYTES
-from framegrid_ingest.pictures import Jpeg, jpeg_size
-from framegrid_ingest.sources.faults import describe_bytes, not_video
+from framegrid_ingest.pictures import Jpeg, check_pixels, jpeg_size
+from framegrid_ingest.sources.faults import describe_bytes, not_video, too_large
 from framegrid_ingest.sources.http import HttpCamera
 from framegrid_ingest.sources.mjpeg import timestamp_of
 
@@ -54,5 +54,9 @@ class JpegReader:
             got = f"{head.content_type or 'no content type'} that starts with {describe_bytes(data)}"
             raise not_video(self._camera.url, got)
         width, height = jpeg_size(data)
+        try:
+            check_pixels(width, height)
+        except FrameError as error:
+            raise too_large(self._camera.url, error) from None
         intake.opened(StreamFacts("jpeg", "mjpeg", width, height))
         intake.offer(Jpeg(data), timestamp_of(head.headers))

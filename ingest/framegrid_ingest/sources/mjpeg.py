@@ -14,8 +14,8 @@ from framegrid_ingest.errors import FrameError, SourceError, SourceFault
 from framegrid_ingest.http1 import HttpError
 from framegrid_ingest.intake import Intake, StreamFacts
 from framegrid_ingest.jpeg_stream import JpegSplitter, MultipartSplitter, Part, boundary_of
-from framegrid_ingest.pictures import Jpeg, jpeg_size
-from framegrid_ingest.sources.faults import describe_bytes, network_error, not_video, stalled
+from framegrid_ingest.pictures import Jpeg, check_pixels, jpeg_size
+from framegrid_ingest.sources.faults import describe_bytes, network_error, not_video, stalled, too_large
 from framegrid_ingest.sources.http import HttpCamera, Opened
 
 # So many parts that are no JPEG in a row mean that the stream is none.
@@ -82,6 +82,10 @@ class MjpegReader:
             width, height = jpeg_size(data)
         except FrameError:
             return  # counted where it is prepared for serve
+        try:
+            check_pixels(width, height)
+        except FrameError as error:
+            raise too_large(self._camera.url, error) from None
         intake.opened(StreamFacts("mjpeg", "mjpeg", width, height))
 
     async def _watch(self, intake: Intake, opened: Opened) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import av
@@ -21,7 +22,7 @@ from framegrid_ingest.errors import FrameError, SourceError, SourceFault
 from framegrid_ingest.intake import Intake, StreamFacts
 from framegrid_ingest.pictures import MAX_PIXELS, VideoPicture, check_pixels
 from framegrid_ingest.sources.diagnosis import why_not_http, why_not_rtsp
-from framegrid_ingest.sources.faults import av_error, not_video, stalled
+from framegrid_ingest.sources.faults import av_error, not_video, stalled, too_large
 from framegrid_ingest.sources.keyframes import KeyframePolicy
 from framegrid_ingest.sources.media_clock import ArrivalClock, PacedClock
 from framegrid_ingest.sources.reader import OPEN_TIMEOUT_S, ThreadedReader
@@ -30,6 +31,9 @@ from framegrid_ingest.sources.reader import OPEN_TIMEOUT_S, ThreadedReader
 MAX_BROKEN_PACKETS = 300
 # Native pace: a frame later than this shifts the ones after it (the machine was busy, the network slow).
 LATE_S = 1.0
+
+# A file that ends before this share of what its header says has been cut.
+MIN_READ_SHARE = 0.9
 
 _VAGUE = frozenset({SourceFault.NOT_VIDEO, SourceFault.OTHER, SourceFault.UNREACHABLE, SourceFault.TRUNCATED})
 
@@ -84,7 +88,7 @@ class VideoReader(ThreadedReader):
                 break
             media_s = _time_of(packet, end_s)
             for frame in self._decode(packet, codec, intake, media_s):
-                at_s = float(frame.pts * frame.time_base) if frame.pts is not None else media_s
+                at_s = float(frame.pts * stream.time_base) if frame.pts is not None else media_s
                 end_s = max(end_s, at_s + (1.0 / rate if rate else 0.0))
                 self._tell(intake, stream, frame.width, frame.height, rate)
                 self.release(intake, frame, at_s, stop)
@@ -139,7 +143,7 @@ class VideoReader(ThreadedReader):
         try:
             check_pixels(width, height)
         except FrameError as error:
-            raise SourceError(SourceFault.TOO_LARGE, f"{self.url}: {error}") from None
+            raise too_large(self.url, error) from None
 
     def _tell(self, intake: Intake, stream: Any, width: int, height: int, rate: float) -> None:
         if width and height:
@@ -235,6 +239,12 @@ class RecordingReader(VideoReader):
                 first = container.streams.video[0]
                 self._began_s = float((first.start_time or 0) * first.time_base)
                 end_s = self._read_container(container, intake, stop) - self._began_s
+                stated_s = float((first.duration or 0) * first.time_base)
+            if end_s < MIN_READ_SHARE * stated_s and not stop.is_set():
+                raise SourceError(
+                    SourceFault.TRUNCATED,
+                    f"{self.url}: expected {stated_s:.1f} s of video, got {end_s:.1f} s; copy the file again",
+                )
             if not self._camera.loop:
                 return
             if end_s <= 0.0:
@@ -242,6 +252,14 @@ class RecordingReader(VideoReader):
                     SourceFault.EMPTY, f"{self.url}: expected pictures, got none; check the file"
                 )
             self._looped_s += end_s
+
+    def _open(self) -> Any:
+        path = self.url.reveal()
+        if "://" not in path and Path(path).is_file() and Path(path).stat().st_size == 0:
+            raise SourceError(
+                SourceFault.EMPTY, f"{self.url}: expected a video, got 0 bytes; copy the file again"
+            )
+        return super()._open()
 
     def release(self, intake: Intake, frame: Any, media_s: float, stop: threading.Event) -> None:
         at_s = self._looped_s + media_s - self._began_s

@@ -23,6 +23,8 @@ class WebcamReader(ThreadedReader):
         self._device = int(camera.url.reveal().partition(":")[2].lstrip("/"))
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
+        # Its own words about devices that are not there go to stderr; ours go where they belong.
+        cv2.setLogLevel(0)
         capture = cv2.VideoCapture(self._device)
         try:
             if not capture.isOpened():
