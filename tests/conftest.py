@@ -1,7 +1,7 @@
 """Fixtures for every test: `database_url` is a fresh, empty database, dropped afterwards.
 
-FRAMEGRID_TEST_DATABASE_URL names a server to use instead of the embedded one (its role must be allowed to create
-databases); so the same tests run against TimescaleDB.
+FRAMEGRID_TEST_DATABASE_URL names a server to use instead of the embedded one (its role must be allowed to
+create databases); so the same tests run against TimescaleDB.
 """
 
 import os

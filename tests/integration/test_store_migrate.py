@@ -68,7 +68,8 @@ def test_every_view_has_plain_types_and_a_comment_on_every_column(database_url: 
             " FROM information_schema.columns WHERE table_schema = 'bi' ORDER BY table_name, ordinal_position"
         ).fetchall()
         comments = connection.execute(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'bi'::regnamespace AND obj_description(oid) <> ''"
+            "SELECT count(*) FROM pg_class"
+            " WHERE relnamespace = 'bi'::regnamespace AND obj_description(oid) <> ''"
         ).fetchone()
     assert {row[2] for row in rows} <= PLAIN_TYPES
     assert [row[:2] for row in rows if not row[3]] == []
