@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import queue
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from framegrid_serve.errors import StartError
 from framegrid_serve.node import Node
@@ -32,6 +34,7 @@ def main() -> int:
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _listen(signals)
     node: Node | None = None
+    ready_line = _own_stdout()
     try:
         settings = read_settings(path)
         config = serving_config(settings)
@@ -45,7 +48,7 @@ def main() -> int:
             "default": config.default,
             "startup_s": round(time.monotonic() - started_s, 2),
         }
-        print(json.dumps(ready), flush=True)
+        print(json.dumps(ready), file=ready_line, flush=True)
         _serve(signals, node, path, settings)
         return 0
     except StartError as error:
@@ -73,6 +76,13 @@ def _serve(signals: queue.SimpleQueue[int], node: Node, path: Path, settings: No
             )
         logger.info("models: %s", ", ".join(entry.name for entry in changed.models))
     logger.info("stopping on %s", signal.Signals(number).name)
+
+
+def _own_stdout() -> TextIO:
+    """The stdout we were given, for the ready line alone: what Ray prints there goes to stderr instead."""
+    kept = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return kept
 
 
 def _listen(signals: queue.SimpleQueue[int]) -> None:

@@ -75,16 +75,25 @@ class Node:
         from ray import serve
 
         self._started = True  # from here on there may be something to end
-        ray.init(
-            address="local",
-            num_cpus=settings.replicas * settings.cpus_per_replica,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(ray_dir),
-        )
+        options = {
+            "address": "local",
+            "num_cpus": settings.replicas * settings.cpus_per_replica,
+            "num_gpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "log_to_driver": False,
+            "logging_level": logging.WARNING,
+            "_temp_dir": str(ray_dir),
+        }
+        try:
+            ray.init(**options)
+        except Exception as error:
+            # Ray gives its own processes 30 s to come up, which a busy machine can miss. Once more, then.
+            if "timed out" not in str(error):
+                raise
+            logger.warning("Ray came up too slowly; this machine is busy. Starting it once more")
+            ray.shutdown()
+            ray.init(**options)
         logger.info("Ray is up")
         serve.start(
             proxy_location="HeadOnly",
@@ -107,8 +116,9 @@ class Node:
             import ray
             from ray import serve
 
-            with contextlib.suppress(Exception):  # Ray may be half gone; what is left is ended below
-                serve.shutdown()
+            if ray.is_initialized():  # else Serve would start another Ray to shut itself down
+                with contextlib.suppress(Exception):  # Ray may be half gone; what is left is ended below
+                    serve.shutdown()
             ray.shutdown()
             self._started = False
         if self._short_dir is not None:
@@ -196,6 +206,10 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_ports + _REPLICA_PORTS),
         # The controller looks around twice a second instead of ten times: 2 % of a core saved.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+        # On a busy machine a proxy takes longer than Ray's 5 s to come up, and was killed half way.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
         # Frames take well under a second; the 30 s default only delays the stop.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
