@@ -25,13 +25,13 @@ EVENT = EventRow(1_700_000_000.0, TRACK_ID, "north", "camera.lost", "warning", "
 ROWS = [COUNT, COVERAGE, CROSSING, TRACK, DETECTION, EVENT]
 
 
-def encode(rows: Sequence[Any]) -> bytes:
+def encode(rows: Sequence[Any]) -> bytearray:
     fact = FACTS[type(rows[0])]
     ids = np.tile(np.arange(1, len(fact.names) + 1), (len(rows), 1))
     return fact.encode(columns_of(type(rows[0]), rows), ids)
 
 
-def fields(data: bytes) -> list[list[bytes]]:
+def fields(data: bytearray) -> list[list[bytes]]:
     """Parse COPY data the way the server does."""
     rows, place = [], 0
     while place < len(data):
@@ -40,7 +40,7 @@ def fields(data: bytes) -> list[list[bytes]]:
         row = []
         for _ in range(count):
             (length,) = struct.unpack_from(">i", data, place)
-            row.append(data[place + 4 : place + 4 + length])
+            row.append(bytes(data[place + 4 : place + 4 + length]))
             place += 4 + length
         rows.append(row)
     return rows
