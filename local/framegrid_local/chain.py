@@ -5,10 +5,9 @@ folder, so that a run can be looked at and repeated by hand."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +58,19 @@ class Workload:
 
 
 class Chain:
-    """Start it, look at it, stop it. `on_event` hears what the supervisor does."""
+    """Start it, look at it, stop it.
+
+    `on_event` hears what the supervisor does; `cancel` breaks off a start with StopRequestedError.
+    """
 
     def __init__(
-        self, settings: ChainSettings, state: StateDir, workload: Workload, on_event: Callable[[Event], None]
+        self,
+        settings: ChainSettings,
+        state: StateDir,
+        workload: Workload,
+        on_event: Callable[[Event], None],
+        *,
+        cancel: threading.Event | None = None,
     ) -> None:
         self.settings = settings
         self.state = state
@@ -73,9 +81,7 @@ class Chain:
         self.serve_port = ports.free_port()
         self.ingest_port = ports.free_port()
         self.page_port = 0
-        # Ray and HAProxy put UNIX sockets below it, and leave 19 bytes for its path.
-        self._serve_dir = Path(tempfile.mkdtemp(prefix="fg-", dir="/tmp"))
-        self._supervisor = Supervisor(on_event)
+        self._supervisor = Supervisor(on_event, cancel)
         self._serve: ProcessService | None = None
 
     @property
@@ -116,7 +122,6 @@ class Chain:
         """Stops everything, writers before what they write to. Safe to call twice."""
         self._supervisor.stop((*STOP_ORDER, *self.workload.extra, "database"))
         self.state.database_url_file.unlink(missing_ok=True)
-        shutil.rmtree(self._serve_dir, ignore_errors=True)
 
     def restarts(self) -> dict[str, int]:
         """How often each part crashed and was started again."""
@@ -166,7 +171,7 @@ class Chain:
             "cpus_per_replica": 1,
             "models": [{"name": name, "path": str(path)} for name, path in models.items()],
             "default_model": default_model,
-            "state_dir": str(self._serve_dir),
+            "state_dir": str(self.state.root / "serve"),
         }
         return self.state.write_private(
             self.state.root / "serve.yaml", yaml.safe_dump(config, sort_keys=False)

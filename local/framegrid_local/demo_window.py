@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 from framegrid_local import health
 from framegrid_local.chain import Chain
-from framegrid_local.errors import LocalError
+from framegrid_local.errors import LocalError, StopRequestedError
 from framegrid_local.figures import CameraFigures, camera_figures
 from framegrid_local.verdict import Cell
 
@@ -28,8 +29,11 @@ class CountingWindow:
         self._before: dict[str, CameraFigures] = {}
         self.from_s = 0.0
 
-    def begin(self, timeout_s: float) -> None:
-        """Returns when every camera's frames are processed and tracks are warm. Raises LocalError."""
+    def begin(self, timeout_s: float, cancel: threading.Event) -> None:
+        """Returns when every camera's frames are processed and tracks are warm.
+
+        Raises LocalError when one has no frame in time, StopRequestedError when `cancel` is set meanwhile.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             figures = camera_figures(self._chain.status())
@@ -39,8 +43,9 @@ class CountingWindow:
                 late = [name for name in self._names if name not in figures or not figures[name].processed]
                 said = "; ".join(figures[name].message for name in late if name in figures)
                 raise LocalError(f"no frame of {', '.join(late)} was processed in {timeout_s:.0f} s: {said}")
-            time.sleep(POLL_S)
-        time.sleep(WARM_UP_S)
+            if cancel.wait(POLL_S):
+                raise StopRequestedError("stopped while starting")
+        cancel.wait(WARM_UP_S)
         self.from_s = time.time()
         self._before = camera_figures(self._chain.status())
 

@@ -1,10 +1,11 @@
 """What can go wrong on one machine, by what the caller does about it.
 
-LocalError            one clear sentence for the user, exit code 1
-|- UsageError         the user's input is wrong: exit code 2
-|- PortInUseError          an address asked for by name is taken
-|- PostgresError      the embedded database cannot be had; a given --database-url still works
-`- ChildFailedError        a part of the chain did not become ready; carries the last lines of its log
+LocalError              one clear sentence for the user, exit status 1
+├── StopRequestedError  the user asked for a stop while something was starting: no failure
+├── UsageError          the user's input is wrong: exit status 2
+├── PortInUseError      an address asked for by name is taken
+├── PostgresError       the embedded database cannot be had; a given --database-url still works
+└── ChildFailedError    a part of the chain did not become ready; carries the last lines of its log
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from __future__ import annotations
 
 class LocalError(Exception):
     """Base: its text is what the user reads, so it says what, where and what to do."""
+
+
+class StopRequestedError(LocalError):
+    """Ctrl-C before everything was running."""
 
 
 class UsageError(LocalError):

@@ -10,26 +10,18 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from framegrid_local.errors import LocalError
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_AT_ONCE = 130
 
 
-class StopRequestedError(LocalError):
-    """The user asked for a stop while something was starting."""
-
-
 class StopSwitch:
-    """Set by the first stop signal. While `interrupting`, that signal also breaks off what the main thread
-    waits for.
+    """`requested` is set by the first stop signal.
 
     A third signal ends this process at once; the children's guards then stop them on their own.
     """
 
     def __init__(self) -> None:
         self.requested = threading.Event()
-        self._interrupting = False
         self._signals = 0
 
     @contextlib.contextmanager
@@ -42,24 +34,13 @@ class StopSwitch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Inside, a stop signal raises StopRequestedError in the main thread."""
-        if self.requested.is_set():
-            raise StopRequestedError("stopped while starting")
-        self._interrupting = True
-        try:
-            yield
-        finally:
-            self._interrupting = False
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
+        self.requested.set()
         if self._signals == 2:
-            print("framegrid: still stopping; once more to leave it to the background", file=sys.stderr)
+            # Not print: the signal may have come in the middle of one.
+            os.write(
+                sys.stderr.fileno(), b"framegrid: still stopping; once more leaves it to the background\n"
+            )
         if self._signals >= 3:
             os._exit(EXIT_AT_ONCE)
-        self.requested.set()
-        if self._interrupting:
-            self._interrupting = False
-            raise StopRequestedError("stopped while starting")

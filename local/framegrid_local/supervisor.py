@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from framegrid_local.errors import ChildFailedError, LocalError
+from framegrid_local.errors import ChildFailedError, LocalError, StopRequestedError
 from framegrid_local.process import Command, GuardedProcess
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,9 @@ class ProcessService:
 class Supervisor:
     """Runs services side by side. `on_event` is called from the keepers' threads: it must be quick."""
 
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, on_event: Callable[[Event], None], cancel: threading.Event | None = None) -> None:
         self._on_event = on_event
+        self._cancel = cancel or threading.Event()
         self._settled = threading.Condition()
         self._keepers: dict[str, _Keeper] = {}
 
@@ -126,12 +127,19 @@ class Supervisor:
         keeper.thread.start()
 
     def wait_ready(self, *names: str) -> None:
-        """Until all of them were ready once. Raises the LocalError of the first that cannot be."""
+        """Until all of them were ready once.
+
+        Raises the LocalError of the first that cannot be, StopRequestedError when `cancel` is set meanwhile.
+        """
         keepers = [self._keepers[name] for name in names]
+
+        def is_decided() -> bool:
+            return all(k.settled for k in keepers) or any(k.settled and not k.was_ready for k in keepers)
+
         with self._settled:
-            self._settled.wait_for(
-                lambda: all(k.settled for k in keepers) or any(k.settled and not k.was_ready for k in keepers)
-            )
+            while not self._settled.wait_for(is_decided, timeout=READY_POLL_S):
+                if self._cancel.is_set():
+                    raise StopRequestedError("stopped while starting")
         for keeper in keepers:
             if keeper.error is not None:
                 raise keeper.error

@@ -15,9 +15,9 @@ from framegrid_serve.workshop import resolve
 
 from framegrid_local.chain import Chain, ChainSettings, Workload
 from framegrid_local.console import Console
-from framegrid_local.errors import UsageError
+from framegrid_local.errors import StopRequestedError, UsageError
 from framegrid_local.figures import camera_figures, lines_of_table
-from framegrid_local.signals import StopRequestedError, StopSwitch
+from framegrid_local.signals import StopSwitch
 from framegrid_local.state import StateDir
 
 PACKAGED_MODEL = "street-sim"  # what serve loads while no camera names a model
@@ -41,7 +41,12 @@ def run_up(settings: ChainSettings, *, cameras_path: Path, seconds: float) -> in
             console.say(f"Finding the models of {len(cameras)} cameras; official ones are fetched once")
             models = find_models(cameras, state)
             workload = Workload(cameras_path, models, default_model=next(iter(models)))
-            _run(Chain(settings, state, workload, console.event), console, switch, seconds)
+            _run(
+                Chain(settings, state, workload, on_event=console.event, cancel=switch.requested),
+                console,
+                switch,
+                seconds,
+            )
     finally:
         state.unlock()
     return 0
@@ -50,10 +55,9 @@ def run_up(settings: ChainSettings, *, cameras_path: Path, seconds: float) -> in
 def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> None:
     watch = CamerasWatch(chain, console)
     try:
-        with switch.interrupting():
-            chain.start()
-            chain.start_ingest()
-            chain.wait_page()
+        chain.start()
+        chain.start_ingest()
+        chain.wait_page()
         if chain.page_address:
             console.say(f"\nPage:     {chain.page_address}")
         psql = chain.postgres.psql if chain.postgres else "psql"
