@@ -134,7 +134,7 @@ class _Casting:
             # Side by side but staggered, as friends walk: nobody could count one who is hidden all the way.
             side = (k % 2 - 0.5 * (size > 1)) * rng.uniform(0.5, 0.75) + rng.normal(0, 0.08)
             z = float(np.clip(middle + side, low, high))
-            height = rng.normal(1.72, 0.09) if rng.random() < 0.88 else rng.uniform(1.1, 1.45)
+            height = rng.normal(1.72, 0.09) if rng.random() < 0.88 else rng.uniform(1.2, 1.5)
             left, right = _ends(self.camera, z, PERSON_REACH_M, 0.3, 2.6)
             begin, end = (left, right) if direction > 0 else (right, left)
             gone = _walk(abs(end - begin), speed, None if pause_x is None else abs(pause_x - begin), pause_s)
@@ -146,7 +146,7 @@ class _Casting:
                 xs_m=xs,
                 zs_m=np.clip(zs, low, high),
                 direction=direction,
-                size_m=(0.5, 0.5, float(np.clip(height, 1.05, 1.98))),
+                size_m=(0.5, 0.5, float(np.clip(height, 1.2, 1.98))),
             )
             behind_m += rng.uniform(0.5, 0.8)
             if pause_x is not None:

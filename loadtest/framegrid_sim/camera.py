@@ -16,8 +16,10 @@ from framegrid_sim.settings import LineSpec, Point, SceneSettings
 
 FloatArray = NDArray[np.float64]
 
-LANE_M = 3.1
-BICYCLE_LANE_M = 1.5
+LANE_M = 3.0
+BICYCLE_LANE_M = 1.4
+# A grown person at the far end of the picture: 21 pixels at the input of the model, which is 416 wide.
+SMALLEST_PERSON_PX = 33.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Cam
     counted."""
     yaw = math.radians(rng.uniform(-26, 26))
     height_m = rng.uniform(4.5, 8.5)
-    near_z = rng.uniform(11.0, 15.5)
+    near_z = rng.uniform(11.0, 14.5)
     lanes_each_way = 1 if rng.random() < 0.6 else 2
     hfov = math.radians(rng.uniform(46, 58))
     near = (near_z, near_z + rng.uniform(2.6, 3.6))
@@ -100,16 +102,20 @@ def build_camera(settings: SceneSettings, rng: np.random.Generator) -> tuple[Cam
         (road[0] + BICYCLE_LANE_M * 0.5, keep_right),
         (road[1] - BICYCLE_LANE_M * 0.5, -keep_right),
     )
-    # Look at the middle of the street a little above the ground.
     middle_z = (near[0] + far[1]) / 2
-    pitch = math.atan2(height_m - 1.2, middle_z / math.cos(yaw)) + math.radians(rng.uniform(-2.5, 2.5))
-    camera = _look(settings, hfov, height_m, yaw, pitch)
-    # Feet on the near pavement stay in the picture, at least in its middle, where lines are.
-    while max(_bottom(camera, near[0] - 0.7, column) for column in (0.3, 0.5, 0.7)) > 0.95:
-        pitch += math.radians(0.5)
+    tilt = math.radians(rng.uniform(-2.5, 2.5))
+    while True:
+        # Look at the middle of the street a little above the ground.
+        pitch = math.atan2(height_m - 1.2, middle_z / math.cos(yaw)) + tilt
         camera = _look(settings, hfov, height_m, yaw, pitch)
-    # The lights stand before the middle of the picture from both sides: who crosses the lines there is
-    # moving.
+        # Feet on the near pavement stay in the picture, at least in its middle, where lines are.
+        while max(_bottom(camera, near[0] - 0.7, column) for column in (0.3, 0.5, 0.7)) > 0.95:
+            pitch += math.radians(0.5)
+            camera = _look(settings, hfov, height_m, yaw, pitch)
+        if _smallest_px(camera, far[1]) >= SMALLEST_PERSON_PX or (abs(yaw) < 0.02 and hfov < 0.7):
+            break
+        yaw, hfov = yaw * 0.88, hfov * 0.99
+    # The lights stand before the middle of the picture from both sides: who crosses the lines is moving.
     stops = {
         1: _x_at(camera, first, 0.36) + rng.uniform(-0.5, 0.5),
         -1: _x_at(camera, road[1] - BICYCLE_LANE_M - LANE_M / 2, 0.64) + rng.uniform(-0.5, 0.5),
@@ -168,6 +174,12 @@ def _x_at(camera: Camera, z: float, column: float) -> float:
     """x of the ground point at this z that is in this column (0..1) of the picture."""
     normal = camera.focal_px * camera.right - (column - 0.5) * camera.width * camera.forward
     return float((camera.height_m * normal[1] - z * normal[2]) / normal[0])
+
+
+def _smallest_px(camera: Camera, z: float) -> float:
+    """Height of a grown person at this z where he is furthest away, in pixels of a picture 640 wide."""
+    ends = np.array([[x, 0.9, z] for x in camera.x_range(z, 0.0)])
+    return float(camera.scale(ends).min()) * 1.72 * 640 / camera.width
 
 
 def _bottom(camera: Camera, z: float, column: float) -> float:
