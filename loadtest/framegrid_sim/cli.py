@@ -7,7 +7,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +18,7 @@ from framegrid_sim.feed import CameraSpec
 from framegrid_sim.files import FORMATS, write_clip
 from framegrid_sim.h264 import EncodeError
 from framegrid_sim.rtsp import RtspError, RtspServer
-from framegrid_sim.server import DEFAULT_HOST, ServeError, SimServer, print_ready, serve_until
+from framegrid_sim.server import DEFAULT_HOST, ServeError, SimServer, check_port, print_ready, serve_until
 from framegrid_sim.settings import LIGHTS, Light
 from framegrid_sim.site import SiteError
 
@@ -48,11 +48,12 @@ def camera_specs(
     workers: int = MAX_WORKERS,
     auth: str | None = None,
     prefix: str = "camera",
+    tell: Callable[[str], None] | None = None,
 ) -> list[CameraSpec]:
     """`cameras` cameras which show these scenes in turn; those of one scene are spread over its length."""
     if cameras < 1:
         raise ValueError(f"expected 1 camera or more, got {cameras}")
-    clips = load_clips(settings[:cameras], cache_dir, workers=workers)
+    clips = load_clips(settings[:cameras], cache_dir, workers=workers, tell=tell)
     per_clip = -(-cameras // len(clips))
     digits = len(str(cameras))
     specs = []
@@ -83,6 +84,8 @@ def scene_settings(args: argparse.Namespace, clips: int) -> list[SceneSettings]:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    check_port(args.port)  # before the rendering, which may take a while
+    check_port(args.rtsp_port or 0)
     specs = camera_specs(
         args.cameras,
         scene_settings(args, min(args.clips, max(args.cameras, 1))),
@@ -90,6 +93,7 @@ def _serve(args: argparse.Namespace) -> int:
         workers=args.workers,
         auth=args.auth,
         prefix=args.prefix,
+        tell=_tell,
     )
     asyncio.run(_serve_until_signal(SimServer(specs, args.host, args.port), args))
     return 0
@@ -115,7 +119,8 @@ async def _serve_until_signal(server: SimServer, args: argparse.Namespace) -> No
 
 def _render(args: argparse.Namespace) -> int:
     settings = scene_settings(args, args.clips)
-    for one, clip in zip(settings, load_clips(settings, args.cache, workers=args.workers), strict=True):
+    clips = load_clips(settings, args.cache, workers=args.workers, tell=_tell)
+    for one, clip in zip(settings, clips, strict=True):
         folder = args.out if args.clips == 1 else args.out / f"seed-{one.seed}"
         gop = args.gop or max(1, round(clip.fps))
         files = write_clip(clip, folder, tuple(args.format or ["mp4"]), gop)
@@ -127,6 +132,10 @@ def _bench(args: argparse.Namespace) -> int:
     result = measure_sim_fps(args.cameras, args.fps, args.seconds, args.rounds, args.cache)
     print(json.dumps(result.to_json()))
     return 0
+
+
+def _tell(sentence: str) -> None:
+    print(f"framegrid_sim: {sentence}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,19 +1,20 @@
 """Rendered clips, kept in a folder: the same settings are rendered once.
 
-A clip's folder is named after the digest of its settings and of this package's source, so a change of the
-drawing never shows an old picture. Writing is atomic (a folder is renamed into place); several processes
+A clip's folder is named after the digest of its settings and of the modules that draw it, so a change of
+the drawing never shows an old picture. Writing is atomic (a folder is renamed into place); several processes
 may share a cache.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def load_clips(
     *,
     workers: int = MAX_WORKERS,
     jpeg_quality: int = JPEG_QUALITY,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Clip]:
     """Clips of these settings, in order, from the cache or rendered into it by up to `workers` processes.
 
+    `tell` gets a sentence when the user has to wait for rendering.
     Raises CacheError when the folder cannot be written.
     """
     folder = cache_dir or default_cache_dir()
@@ -54,6 +57,9 @@ def load_clips(
     paths = [folder / clip_key(one, jpeg_quality) for one in settings]
     clips = {path: _load(path) for path in paths}
     missing = {p: one for p, one in zip(paths, settings, strict=True) if clips[p] is None}
+    if missing and tell is not None:
+        frames = sum(one.frame_count for one in missing.values())
+        tell(f"rendering {len(missing)} clips, {frames} frames, once; they are kept in {folder}")
     try:
         _render_all(missing, min(workers, len(missing)), jpeg_quality)
         for path in missing:
@@ -67,9 +73,29 @@ def load_clips(
 def clip_key(settings: SceneSettings, jpeg_quality: int) -> str:
     """Name of a clip's folder: 16 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([settings.to_json(), jpeg_quality], sort_keys=True).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in drawing_sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def drawing_sources() -> list[Path]:
+    """The modules that decide what a clip shows: `clip` and what it imports of this package, transitively."""
+    found, new = set[Path](), {Path(__file__).with_name("clip.py")}
+    while new:
+        found |= new
+        new = {imported for path in new for imported in _imports_of(path)} - found
+    return sorted(found)
+
+
+def _imports_of(path: Path) -> list[Path]:
+    """Files of this package that a module imports by `from framegrid_sim… import …`."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == __package__:
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{__package__}."):
+            names.append((node.module or "").rpartition(".")[2])
+    return [file for name in names if (file := path.with_name(f"{name}.py")).exists()]
 
 
 def _load(path: Path) -> Clip | None:

@@ -100,10 +100,18 @@ class Connection(asyncio.Protocol):
             transport.close()
 
 
+def check_port(port: int) -> None:
+    """Raises ValueError for what is no TCP port; 0 stands for a free one."""
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"expected a port from 0 to 65535, got {port}")
+
+
 class SimServer:
     """Cameras on a port. `start`, then `stop`, both on one event loop."""
 
     def __init__(self, cameras: Sequence[CameraSpec], host: str = DEFAULT_HOST, port: int = 0) -> None:
+        """Raises SiteError for cameras that cannot be served together, ValueError for an impossible port."""
+        check_port(port)
         self.site = Site(cameras)
         self.host = host
         self.port = port

@@ -392,7 +392,9 @@ def test_the_command_prints_one_ready_line_and_ends_cleanly_on_a_signal(cache_di
             assert viewer.recv(4096).startswith(b"HTTP/1.1 200 OK")
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate(timeout=10)
-    assert (process.returncode, output, errors) == (0, "", "")
+    assert (process.returncode, output) == (0, "")
+    assert errors.startswith("framegrid_sim: rendering 1 clips, 25 frames, once")
+    assert len(errors.splitlines()) == 1
 
 
 def test_one_core_serves_two_thousand_frames_a_second(tmp_path: Path) -> None:

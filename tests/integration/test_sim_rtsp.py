@@ -71,7 +71,7 @@ def served(cache_dir: Path, *options: str) -> Iterator[list[dict[str, Any]]]:
 
 def opened(url: str) -> Any:
     return closing(
-        av.open(url, options={"rtsp_transport": "tcp", "analyzeduration": "500000"}, timeout=(8.0, 2.0))
+        av.open(url, options={"rtsp_transport": "tcp", "analyzeduration": "500000"}, timeout=(10.0, 6.0))
     )
 
 

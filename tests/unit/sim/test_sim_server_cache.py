@@ -47,6 +47,12 @@ def test_other_settings_and_qualities_have_other_keys() -> None:
     assert len(keys) == 3
 
 
+def test_a_change_of_the_server_keeps_the_clips_and_a_change_of_the_drawing_does_not() -> None:
+    names = {path.stem for path in clip_cache.drawing_sources()}
+    assert {"clip", "scene", "truth", "settings", "people"} <= names
+    assert not {"server", "wheel", "cli", "clip_cache"} & names
+
+
 def test_keeps_the_most_recently_used_clips_only(
     clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +127,9 @@ def test_h264_refuses_odd_sizes_and_keeps_saying_why(tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["serve", "--cameras", "0"], "expected 1 camera or more, got 0"),
+        (["serve", "--clips", "0"], "expected 1 clip or more, got 0"),
         (["serve", "--fps", "500"], "expected fps from 0.5 to 60"),
+        (["serve", "--port", "99999"], "expected a port from 0 to 65535, got 99999"),
         (["render", "--out", "/x", "--clips", "0"], "expected 1 clip or more"),
     ],
 )
