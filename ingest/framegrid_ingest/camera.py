@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -132,6 +133,12 @@ class Camera:
                     self._lost(error)  # reading it again would count everything twice
                     return
                 await self._wait(error)
+                continue
+            except Exception as error:  # noqa: BLE001  a mistake of ours: told, and tried again
+                trace = self.config.url.hide(traceback.format_exc())
+                logger.error("reading failed unexpectedly\n%s", trace, extra={"camera": self.name})
+                message = f"reading failed unexpectedly ({type(error).__name__}); see the log"
+                await self._wait(SourceError(SourceFault.OTHER, f"{self.config.url}: {message}"))
                 continue
             self._change(CameraState.ENDED, "read to its end")
             return

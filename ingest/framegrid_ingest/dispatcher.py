@@ -90,6 +90,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = Backoff(first_s=0.2, cap_s=2.0, reset_after_s=0.0)
         self._probe_at_s: float | None = None
+        self._is_closed = False
         self.last_error = ""
         metrics.in_flight_limit.set(max_requests)
 
@@ -110,7 +111,7 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Send what can be sent now."""
-        while self._ready and len(self._tasks) < self._max_requests:
+        while self._ready and len(self._tasks) < self._max_requests and not self._is_closed:
             if self.is_serve_down and self._refuse_waiting():
                 break
             batch = self._take_batch()
@@ -123,13 +124,14 @@ class Dispatcher:
         self._metrics.waiting.set(len(self._ready))
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until nothing waits and nothing is under way; what is left then is settled as stale."""
+        """At the end: wait until nothing waits or is under way; what is left then is settled as stale."""
         until_s = self._clock.monotonic_s() + timeout_s
         while self._tasks or self._ready:
             left_s = until_s - self._clock.monotonic_s()
             if left_s <= 0 or not self._tasks:
                 break
             await asyncio.wait(self._tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:

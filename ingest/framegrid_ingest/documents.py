@@ -19,6 +19,7 @@ Path_ = tuple[str | int, ...]
 MAX_BYTES = 4 * 1024 * 1024
 # Aliases multiply: a hundred bytes can stand for billions of values.
 MAX_NODES = 500_000
+_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class _Reader:
         if self._nodes > MAX_NODES:
             raise yaml.MarkedYAMLError(problem=f"more than {MAX_NODES} values", problem_mark=node.start_mark)
         self.positions.setdefault(path, _position(node))
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise yaml.MarkedYAMLError(problem="expected plain YAML, got a tag", problem_mark=node.start_mark)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -108,6 +108,7 @@ class Lane:
         self._metrics = metrics
         self._latency = latency
         self._load = load
+        self._is_finished = False
 
     @property
     def name(self) -> str:
@@ -145,7 +146,10 @@ class Lane:
         self._apply(self._ledger.drop(frame.tick.number, reason))
 
     def finish(self, now_s: float) -> None:
-        """No more frames will come and all are settled: close tracks and the open interval."""
+        """No more frames will come: close tracks and the open interval.
+
+        Outcomes that come later all the same (requests that were under way) are written when all are there."""
+        self._is_finished = True
         ended_s = self.totals.last_captured_at_s if self.is_recording else now_s
         self._sink.put(self._track_rows(self.analysis.close(now_s if ended_s is None else ended_s)))
         self._close_interval()
@@ -163,6 +167,8 @@ class Lane:
                 self._miss(tick_s, one.reason, interval)
         if settled:
             self._advance(self._time_of(self._ledger.next_number))
+            if self._is_finished and self.is_settled:
+                self._close_interval()
 
     def _advance(self, next_tick_s: float) -> None:
         closed = self._intervals.advance(next_tick_s)

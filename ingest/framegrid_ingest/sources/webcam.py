@@ -24,7 +24,7 @@ class WebcamReader(ThreadedReader):
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
         # Its own words about devices that are not there go to stderr; ours go where they belong.
-        cv2.setLogLevel(0)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         capture = cv2.VideoCapture(self._device)
         try:
             if not capture.isOpened():
