@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,15 @@ from framegrid_sim.feed import CameraSpec
 from framegrid_sim.files import FORMATS, write_clip
 from framegrid_sim.h264 import EncodeError
 from framegrid_sim.rtsp import RtspError, RtspServer
-from framegrid_sim.server import DEFAULT_HOST, ServeError, SimServer, check_port, print_ready, serve_until
+from framegrid_sim.server import (
+    DEFAULT_HOST,
+    ServeError,
+    SimServer,
+    check_port,
+    print_ready,
+    serve_until,
+    stop_on_signals,
+)
 from framegrid_sim.settings import LIGHTS, Light
 from framegrid_sim.site import SiteError
 
@@ -100,10 +107,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 async def _serve_until_signal(server: SimServer, args: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     if args.rtsp_port is None:
         await serve_until(server, stop, print_ready)
         return

@@ -167,6 +167,15 @@ async def serve_until(
         await server.stop()
 
 
+def stop_on_signals() -> asyncio.Event:
+    """An event of the running loop that SIGTERM and SIGINT set. Main thread only."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 def serve(
     cameras: Sequence[CameraSpec],
     host: str = DEFAULT_HOST,
@@ -179,11 +188,7 @@ def serve(
     """
 
     async def run() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await serve_until(SimServer(cameras, host, port), stop, ready or print_ready)
+        await serve_until(SimServer(cameras, host, port), stop_on_signals(), ready or print_ready)
 
     asyncio.run(run())
 

@@ -2,22 +2,17 @@
 
 import http.client
 import json
-import signal
 import socket
-import subprocess
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 import simplejpeg
-from framegrid_sim.bench import measure_sim_fps
 from framegrid_sim.clip import Clip, SceneSettings
 from framegrid_sim.feed import CameraSpec
 from framegrid_sim.server import BackgroundServer, ServeError
@@ -350,55 +345,3 @@ def test_a_taken_port_is_said_with_what_to_do(server: BackgroundServer) -> None:
         BackgroundServer([CameraSpec("north", CLIP)], port=port),
     ):
         pass
-
-
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("clips")
-
-
-def test_the_command_prints_one_ready_line_and_ends_cleanly_on_a_signal(cache_dir: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "framegrid_sim",
-        "serve",
-        "--cameras",
-        "3",
-        "--clips",
-        "1",
-        "--port",
-        "0",
-    ]
-    command += [
-        "--fps",
-        "5",
-        "--duration",
-        "5",
-        "--width",
-        "160",
-        "--height",
-        "90",
-        "--cache",
-        str(cache_dir),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        assert ready["ready"] is True
-        assert ready["cameras"] == ["camera-1", "camera-2", "camera-3"]
-        with socket.create_connection(("127.0.0.1", ready["port"]), timeout=3) as viewer:
-            viewer.sendall(b"GET /cameras/camera-2/stream.mjpg HTTP/1.1\r\n\r\n")
-            assert viewer.recv(4096).startswith(b"HTTP/1.1 200 OK")
-            process.send_signal(signal.SIGTERM)
-            output, errors = process.communicate(timeout=10)
-    assert (process.returncode, output) == (0, "")
-    assert errors.startswith("framegrid_sim: rendering 1 clips, 25 frames, once")
-    assert len(errors.splitlines()) == 1
-
-
-def test_one_core_serves_two_thousand_frames_a_second(tmp_path: Path) -> None:
-    result = measure_sim_fps(cameras=100, round_s=1.0, rounds=1, cache_dir=tmp_path)
-    assert result.sim_fps >= 2000
-    assert result.frames_received == pytest.approx(result.frames_served, rel=0.1)
-    assert result.frames_served >= 900
