@@ -130,9 +130,10 @@ class CameraAnalysis:
         self._settings = settings or TrackerSettings()
         self._interval_s = 1.0 / camera.fps
         self._bottom = camera.anchor == "bottom"
-        self._groups = dict(camera.classes)
+        self._min_scores = {cls: group.min_score for cls, group in camera.classes.items()}
+        self._model_classes = {cls: frozenset(group.of) for cls, group in camera.classes.items()}
         self._zones = ZoneCounter(camera.zones)
-        self._lines = {cls: LineCounter(camera.lines) for cls in self._groups}
+        self._lines = {cls: LineCounter(camera.lines) for cls in self._min_scores}
         self.tracked = self._interval_s <= self._settings.max_interval_s
         self.invalid_detections = 0
         self.out_of_order_frames = 0
@@ -140,18 +141,18 @@ class CameraAnalysis:
         self._trackers = {
             cls: Tracker(
                 self._settings,
-                min_score=group.min_score,
+                min_score=min_score,
                 interval_s=self._interval_s,
                 bottom_anchor=self._bottom,
                 new_id=new_id,
             )
-            for cls, group in self._groups.items()
+            for cls, min_score in self._min_scores.items()
         }
 
     @property
     def wanted_min_score(self) -> float:
         """The score from which on detections should be asked for: weak ones keep tracks alive."""
-        lowest = min((group.min_score for group in self._groups.values()), default=1.0)
+        lowest = min(self._min_scores.values(), default=1.0)
         return min(lowest, self._settings.low_score) if self.tracked else lowest
 
     def process(self, captured_at_s: float, detections: Detections) -> FrameAnalysis:
@@ -167,9 +168,9 @@ class CameraAnalysis:
             self.out_of_order_frames += 1
         since_s = captured_at_s - self._last_s
         watched_s = min(since_s, WATCHED_INTERVALS * self._interval_s)
-        for cls, group in self._groups.items():
-            observed = self._observed(group, boxes, scores, names)
-            counted = observed.scores >= group.min_score
+        for cls, min_score in self._min_scores.items():
+            observed = self._observed(cls, boxes, scores, names)
+            counted = observed.scores >= min_score
             if self.tracked and in_order:
                 weak = self._track(cls, captured_at_s, watched_s, observed, result)
                 counted[weak] = True
@@ -217,24 +218,27 @@ class CameraAnalysis:
         return boxes[valid], scores[valid], [name for name, good in zip(names, valid, strict=True) if good]
 
     def _observed(
-        self, group: ClassGroupLike, boxes: FloatArray, scores: FloatArray, names: list[str]
+        self, cls: str, boxes: FloatArray, scores: FloatArray, names: Sequence[str]
     ) -> Observations:
+        """The detections of a counted class, best score first, without duplicates."""
         settings = self._settings
+        model_classes, least = self._model_classes[cls], min(settings.low_score, self._min_scores[cls])
         at = [
             i
             for i, (name, score) in enumerate(zip(names, scores.tolist(), strict=True))
-            if name in group.of and (score >= settings.low_score or score >= group.min_score)
+            if name in model_classes and score >= least
         ]
         chosen = [names[i] for i in at]
         boxes, scores = boxes[at], scores[at]
-        keep, covered = without_duplicates(
+        keep, iou, inside = without_duplicates(
             boxes,
             scores,
             chosen,
             same_class_iou=settings.same_class_iou,
             other_class_iou=settings.other_class_iou,
         )
-        return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep), covered)
+        doubtful = (iou >= settings.doubtful_iou) | (inside >= settings.doubtful_inside)
+        return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep), doubtful.tolist())
 
     def _track(
         self, cls: str, time_s: float, watched_s: float, observed: Observations, result: FrameAnalysis

@@ -7,6 +7,7 @@ overlap: at one frame a second a walker moves three times his own width, where o
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -75,8 +76,8 @@ def without_duplicates(
     *,
     same_class_iou: float,
     other_class_iou: float,
-) -> tuple[list[int], FloatArray]:
-    """Indices of the boxes to keep, and how far each kept one lies inside a better one (n,), 0..1.
+) -> tuple[list[int], FloatArray, FloatArray]:
+    """Indices of the boxes to keep; per kept one its IoU with a better one and its share inside one, (n,).
 
     A van that the model also calls a truck is one vehicle: of boxes of one counted class that cover each
     other, the best scored stays. The order of the boxes does not matter; equal scores are settled by
@@ -85,19 +86,27 @@ def without_duplicates(
     count = len(scores)
     order = sorted(range(count), key=lambda i: (-scores[i], tuple(boxes_xyxy[i])))
     if count < 2:
-        return order, np.zeros(count)
+        return order, np.zeros(count), np.zeros(count)
     iou, inside = overlap(boxes_xyxy[order], boxes_xyxy[order])
+    better = _better(count)
+    iou *= better  # the upper triangle: against boxes with a higher score
+    inside *= better
+    if iou.max() < min(same_class_iou, other_class_iou):
+        return order, iou.max(axis=0), inside.max(axis=0)
     keep: list[int] = []
-    if float(np.triu(iou, 1).max()) < min(same_class_iou, other_class_iou):
-        keep = list(range(count))
-    else:
-        for i in range(count):
-            name = class_names[order[i]]
-            for k in keep:
-                limit = same_class_iou if class_names[order[k]] == name else other_class_iou
-                if iou[k, i] >= limit:
-                    break
-            else:
-                keep.append(i)
-    covered = np.triu(inside, 1)[np.ix_(keep, keep)].max(axis=0)
-    return [order[i] for i in keep], covered
+    for i in range(count):
+        name = class_names[order[i]]
+        for k in keep:
+            limit = same_class_iou if class_names[order[k]] == name else other_class_iou
+            if iou[k, i] >= limit:
+                break
+        else:
+            keep.append(i)
+    at = np.ix_(keep, keep)
+    return [order[i] for i in keep], iou[at].max(axis=0), inside[at].max(axis=0)
+
+
+@lru_cache(maxsize=128)
+def _better(count: int) -> FloatArray:
+    """1 above the diagonal, 0 elsewhere, (count, count)."""
+    return np.triu(np.ones((count, count)), 1)

@@ -3,6 +3,7 @@
 Relative means 0..1, x to the right, y down. Pure functions of numbers; nothing here knows of cameras.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Point = tuple[float, float]
 
+FEW_POINTS = 24  # up to so many, plain Python beats numpy's cost of a call
 TINY = 1e-12  # below any area or length a picture can hold; keeps divisions finite
 
 
@@ -38,18 +40,20 @@ def points_in_polygon(x: FloatArray, y: FloatArray, polygon: Sequence[Point]) ->
     Points on an edge belong to one side or the other, the same one each time.
     Source of the rule: W. R. Franklin, PNPOLY.
     """
-    inside = np.zeros(x.shape, dtype=np.bool_)
+    if len(x) <= FEW_POINTS:
+        inside = [_point_in_polygon(a, b, polygon) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+        return np.array(inside, dtype=np.bool_)
+    result = np.zeros(x.shape, dtype=np.bool_)
     x0, y0 = polygon[-1]
     for x1, y1 in polygon:
         if y0 != y1:  # a level edge crosses no level ray
             straddles = (y1 > y) != (y0 > y)
-            inside ^= straddles & (x < (x0 - x1) * (y - y1) / (y0 - y1) + x1)
+            result ^= straddles & (x < (x0 - x1) * (y - y1) / (y0 - y1) + x1)
         x0, y0 = x1, y1
-    return inside
+    return result
 
 
-def point_in_polygon(x: float, y: float, polygon: Sequence[Point]) -> bool:
-    """`points_in_polygon` for one point, without numpy's cost of a call."""
+def _point_in_polygon(x: float, y: float, polygon: Sequence[Point]) -> bool:
     inside = False
     x0, y0 = polygon[-1]
     for x1, y1 in polygon:
@@ -66,4 +70,4 @@ def segment_distance(x: float, y: float, start: Point, end: Point) -> float:
     along = 0.0
     if length_sq > TINY:
         along = min(1.0, max(0.0, ((x - start[0]) * dx + (y - start[1]) * dy) / length_sq))
-    return float(np.hypot(x - start[0] - along * dx, y - start[1] - along * dy))
+    return math.hypot(x - start[0] - along * dx, y - start[1] - along * dy)

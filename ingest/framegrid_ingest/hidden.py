@@ -14,6 +14,9 @@ def unhidden(
     border.
     """
     x1, y1, x2, y2 = box
+    share = settings.hidden_share
+    if x2 - x1 >= share * motion.w and y2 - y1 >= share * motion.h:
+        return box, False
     bottom = motion.y if bottom_anchor else motion.y + motion.h / 2
     vertical = _stretched(y1, y2, bottom - motion.h, bottom, settings)
     left = motion.x - motion.w / 2

@@ -21,7 +21,7 @@ class MotionSettings:
     birth_speed: float = 2.0
     # Spectral density of the acceleration noise, sizes^2/s^3: a walker stops from 1.2 sizes/s within about 1
     # s.
-    acceleration_noise: float = 1.2
+    acceleration_noise: float = 0.6
     # Seconds in which box width and height follow a change (limbs swing; perspective grows slowly).
     size_follow_s: float = 0.3
     # Seconds in which an unseen object's velocity fades: it walks on for a while, then may have stopped.

@@ -30,6 +30,8 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
     """
     grows = _area(new.last_box) > settings.remnant_growth * _area(new.first_box)
     came_in = is_entering(new, settings)
+    if new.parent in candidates and not came_in:
+        return new.parent  # two boxes of one object, of which this one went on
     best: tuple[float, int] | None = None
     found = None
     for track in candidates:
@@ -49,6 +51,24 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
         if cost < 1.0 and (best is None or (cost, track.order) < best):
             best, found = (cost, track.order), track
     return found
+
+
+def born_upon(box: BoxTuple, tracks: Sequence[Track], settings: TrackerSettings) -> Track | None:
+    """The confirmed track that was just seen where `box` is, if any."""
+    for track in tracks:
+        if not track.confirmed or track.unseen_s > settings.remnant_s:
+            continue
+        other = track.last_box
+        w = min(box[2], other[2]) - max(box[0], other[0])
+        h = min(box[3], other[3]) - max(box[1], other[1])
+        if w <= 0.0 or h <= 0.0:
+            continue
+        shared, area, other_area = w * h, _area(box), _area(other)
+        if shared >= settings.doubtful_inside * min(area, other_area):
+            return track
+        if shared >= settings.doubtful_iou * (area + other_area - shared):
+            return track
+    return None
 
 
 def _relink_cost(lost: Track, gap_s: float, birth: PathPoint, settings: TrackerSettings) -> float:

@@ -42,18 +42,24 @@ class TrackerSettings:
     confirm_s: float = 0.25
     slow_confirm_hits: int = 2
     slow_interval_s: float = 0.4
-    # A box that lies this far inside a better one may be a part of it: it needs this long to be confirmed.
-    inside_share: float = 0.85
-    inside_confirm_s: float = 0.8
+    # A box that overlaps a better one this much, or lies this far inside it, may be a second box of the same
+    # object (detectors draw them for a few frames at a time): as evidence for a new one it counts for less.
+    doubtful_iou: float = 0.35
+    doubtful_inside: float = 0.8
+    doubtful_weight: float = 0.25
+    # Born in the middle of the picture upon somebody else's box and nobody was lost there: evidence needed.
+    upon_evidence: float = 12.0
+    # An unconfirmed track must have been detected in this share of the frames since its birth.
+    confirm_share: float = 0.6
     # An unconfirmed track is dropped when unseen this long (or two samples, if that is longer).
     provisional_unseen_s: float = 0.35
     # A confirmed track is associated frame by frame while unseen up to this long; later only re-linked.
-    coast_s: float = 1.5
+    coast_s: float = 1.0
     # A lost track may be re-linked this long: a person behind a parked van, a car behind a bus at the lights.
     relink_s: float = 20.0
     # Distance, in sizes, at which a re-link is refused: base + slope * gap, seconds of gap capped.
     relink_base: float = 0.9
-    relink_slope: float = 0.5
+    relink_slope: float = 0.8
     relink_slope_cap_s: float = 3.0
     # A hidden walker may have gone this much further than at the speed he had.
     relink_faster: float = 1.3
@@ -103,14 +109,15 @@ class Track:
 
     __slots__ = (
         "class_scores",
-        "confirm_after_s",
         "confirmed",
+        "evidence",
         "exit_at",
         "exit_depth",
         "exit_side",
         "exit_time_s",
         "first_box",
         "first_seen_s",
+        "frames",
         "free_size",
         "hits",
         "last_box",
@@ -119,6 +126,7 @@ class Track:
         "leaving",
         "motion",
         "order",
+        "parent",
         "path",
         "score_max",
         "seen_at",
@@ -128,13 +136,15 @@ class Track:
         "unseen_s",
     )
 
-    def __init__(self, order: int, motion: Motion, box: BoxTuple, confirm_after_s: float) -> None:
+    def __init__(self, order: int, motion: Motion, box: BoxTuple) -> None:
         self.order = order  # of birth; the first decides between equals
         self.track_id = ""  # given at confirmation
         self.motion = motion
         self.first_seen_s = self.last_seen_s = motion.time_s
         self.first_box = self.last_box = box
+        self.frames = 1  # watched since birth
         self.hits = 0
+        self.evidence = 0.0  # hits, doubtful ones for less
         self.free_size: tuple[float, float] | None = None  # width and height when last not cut by the border
         self.exit_side, self.exit_depth, self.exit_at, self.exit_time_s = -1, 1.0, 0, 0.0  # see border.py
         self.leaving = False  # unseen, and last seen on its way out of the picture
@@ -147,14 +157,16 @@ class Track:
         self.trail: deque[tuple[float, float, float]] = deque()
         self.score_max = self.last_score = 0.0
         self.class_scores: dict[str, float] = {}
-        self.confirm_after_s = confirm_after_s
         self.confirmed = False
+        # The confirmed track upon whose box it was born, while it is not confirmed itself.
+        self.parent: Track | None = None
         # Anchor points (time_s, x, y, size) that the counting of lines has not taken yet.
         self.path: list[PathPoint] = []
 
-    def hit(self, score: float, class_name: str, box: BoxTuple) -> None:
+    def hit(self, score: float, class_name: str, box: BoxTuple, weight: float) -> None:
         """Take note of a detection at the motion's time."""
         self.hits += 1
+        self.evidence += weight
         self.unseen_s = 0.0
         self.leaving = False
         self.last_seen_s = self.motion.time_s
@@ -198,7 +210,7 @@ class Track:
 
     def split(self, order: int, track_id: str) -> "Track":
         """End this track where it left the picture; returns the one that goes on, with what came after."""
-        follower = Track(order, self.motion, self.last_box, 0.0)
+        follower = Track(order, self.motion, self.last_box)
         follower.track_id, follower.confirmed = track_id, True
         follower.first_seen_s, follower.last_seen_s = self.exit_time_s, self.last_seen_s
         follower.hits = self.hits - self.exit_at

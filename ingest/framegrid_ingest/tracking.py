@@ -25,7 +25,7 @@ from framegrid_ingest.border import at_border, has_turned, is_entering, is_leavi
 from framegrid_ingest.geometry import FloatArray, overlap
 from framegrid_ingest.hidden import unhidden
 from framegrid_ingest.motion import Motion
-from framegrid_ingest.relinking import best_relink
+from framegrid_ingest.relinking import best_relink, born_upon
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 
 
@@ -36,7 +36,7 @@ class Observations:
     boxes_xyxy: FloatArray  # (n, 4) float64, relative
     scores: FloatArray  # (n,)
     class_names: tuple[str, ...]  # of the model
-    covered: FloatArray  # (n,) how far each box lies inside a better one
+    doubtful: list[bool]  # n times: may be a second box of an object that has a better one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class Tracker:
         for track in self._tracks:
             track.motion.predict(time_s, coasting=track.unseen_s > 0.0)
             track.unseen_s += watched_s
+            track.frames += 1
             # Beyond the border already: whoever appears there now is somebody else.
             track.leaving = track.leaving or not 0.0 < track.motion.x < 1.0
         seen: list[Track] = []
@@ -182,11 +183,12 @@ class Tracker:
         box = _box(observed.boxes_xyxy, index)
         x, y = self._anchor(box)
         motion = Motion(time_s, x, y, box[2] - box[0], box[3] - box[1], settings=self._settings.motion)
-        inside = float(observed.covered[index]) >= self._settings.inside_share
-        wait_s = self._settings.inside_confirm_s if inside else self._settings.confirm_s
-        track = Track(self._born, motion, box, wait_s)
+        track = Track(self._born, motion, box)
+        track.parent = born_upon(box, self._tracks, self._settings)
         self._born += 1
-        track.hit(float(observed.scores[index]), observed.class_names[index], box)
+        track.hit(
+            float(observed.scores[index]), observed.class_names[index], box, self._weight(index, observed)
+        )
         self._tracks.append(track)
         return track
 
@@ -199,19 +201,27 @@ class Tracker:
         motion.update(
             x, y, box[2] - box[0], box[3] - box[1], follow_s=follow_s, dt_s=motion.time_s - track.last_seen_s
         )
-        track.hit(float(observed.scores[index]), observed.class_names[index], box)
+        track.hit(
+            float(observed.scores[index]), observed.class_names[index], box, self._weight(index, observed)
+        )
         note_exit(track, settings)
+
+    def _weight(self, index: int, observed: Observations) -> float:
+        return self._settings.doubtful_weight if observed.doubtful[index] else 1.0
 
     def _ready(self, track: Track) -> bool:
         """Has the track been seen enough, for where it was born, to be an object?"""
-        if track.confirmed or track.hits < self._confirm_hits:
+        if track.confirmed or track.evidence < self._confirm_hits:
             return False
         settings = self._settings
-        wait_s = track.confirm_after_s
+        age_s = track.last_seen_s - track.first_seen_s
+        if track.hits < settings.confirm_share * track.frames:
+            return False
+        wait_s = settings.confirm_s
         if track.first_seen_s - self._started_s > settings.start_s and not is_entering(track, settings):
             at_edge = at_border(track.first_box, settings.border)
             wait_s = max(wait_s, settings.rest_confirm_s if at_edge else settings.middle_confirm_s)
-        return track.last_seen_s - track.first_seen_s >= wait_s
+        return age_s >= wait_s
 
     def _split(self, seen: list[Track]) -> tuple[list[Track], list[Track]]:
         """Tell those apart who left and those who came in at the same place: (ended, new)."""
@@ -226,12 +236,21 @@ class Tracker:
                 new.append(follower)
         return ended, new
 
+    def _is_enough(self, track: Track) -> bool:
+        """Is the evidence enough for a new object where there is another already?"""
+        if track.parent is None or is_entering(track, self._settings):
+            return True
+        return track.evidence >= self._settings.upon_evidence
+
     def _relink(self, ready: list[Track], seen: list[Track]) -> list[Track]:
         """Join tracks that are about to be confirmed with lost ones they continue; returns the truly new."""
         new = []
         for track in sorted(ready, key=lambda t: t.order):
             candidates = [t for t in self._tracks if t.confirmed and t.unseen_s > 0.0] + self._lost
             old = best_relink(track, candidates, self._settings)
+            if old is None and not self._is_enough(track):
+                continue
+            track.parent = None
             if old is None:
                 track.confirmed = True
                 track.track_id = self._new_id()
