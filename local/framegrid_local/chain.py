@@ -16,12 +16,14 @@ from typing import Any
 import yaml
 
 from framegrid_local import health, machine, ports
+from framegrid_local.errors import ChildFailedError
 from framegrid_local.postgres import EmbeddedPostgres
 from framegrid_local.process import Command
 from framegrid_local.state import StateDir
 from framegrid_local.supervisor import Event, ProcessService, Service, Supervisor
 
 PAGE_SCRIPT = Path(__file__).parents[2] / "dashboards" / "streamlit" / "app.py"
+USUAL_PAGE_PORT = 8501  # Streamlit's own; kept while it is free, so that a bookmark works
 DATABASE_VARIABLE = "FRAMEGRID_DATABASE_URL"
 # Ray's first start on a slow disk reads some hundred megabytes of Python.
 SERVE_READY_S = 180.0
@@ -95,7 +97,12 @@ class Chain:
         Raises LocalError; whatever was started is then stopped by stop().
         """
         if self.settings.page and PAGE_SCRIPT.exists():
-            self.page_port = _port(self.settings.page_port, "page", "--page-port")
+            asked = self.settings.page_port
+            self.page_port = (
+                ports.require_port(asked, "page", "--page-port")
+                if asked
+                else ports.free_port(USUAL_PAGE_PORT)
+            )
         self._start_serve()
         for name, service in self.workload.extra.items():
             self._supervisor.start(name, service)
@@ -109,10 +116,15 @@ class Chain:
         self._supervisor.start("ingest", self._ingest())
         self._supervisor.wait_ready("ingest")
 
-    def wait_page(self) -> None:
-        """Until the page answers. Raises LocalError when it cannot."""
+    def wait_page(self) -> str:
+        """Until the page answers: empty then, else why there is none (the counts do not need it)."""
         if self.page_port:
-            self._supervisor.wait_ready("page")
+            try:
+                self._supervisor.wait_ready("page")
+            except ChildFailedError as error:
+                self.page_port = 0
+                return str(error)
+        return ""
 
     def stop_ingest(self) -> None:
         """Stops the cameras and flushes what they counted; the rest goes on."""
@@ -223,7 +235,3 @@ class Chain:
             health.answers(self.page_port, "/_stcore/health"),
             PAGE_READY_S,
         )
-
-
-def _port(asked: int, what: str, option: str) -> int:
-    return ports.require_port(asked, what, option) if asked else ports.free_port()

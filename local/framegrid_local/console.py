@@ -26,7 +26,8 @@ class Console:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._in_place = self._out.isatty()
+        self.in_place = self._out.isatty()
+        self._header = ""
         self._lines_up = 0
         self._last: Sequence[str] = ()
         self._lock = threading.Lock()
@@ -47,15 +48,17 @@ class Console:
             f"[{time.monotonic() - self._started:5.1f} s] {event.service:<9} {SIGNS[event.kind]}{message}"
         )
 
-    def table(self, lines: Sequence[str]) -> None:
-        """The state now."""
+    def table(self, header: str, lines: Sequence[str]) -> None:
+        """The state now. Without a terminal the header is repeated only when it changes."""
         with self._lock:
             self._erase()
-            self._last = tuple(lines)
-            if self._in_place:
+            self._last = (header, *lines)
+            if self.in_place:
                 self._draw(self._last)
             else:
-                self._out.writelines(f"{line}\n" for line in lines)
+                shown = lines if header == self._header else self._last
+                self._out.writelines(f"{line}\n" for line in shown)
+            self._header = header
             self._out.flush()
 
     def end_table(self) -> None:
@@ -65,12 +68,12 @@ class Console:
             self._lines_up = 0
 
     def _erase(self) -> None:
-        if self._in_place and self._lines_up:
+        if self.in_place and self._lines_up:
             self._out.write(f"\x1b[{self._lines_up}F\x1b[J")
             self._lines_up = 0
 
     def _draw(self, lines: Sequence[str]) -> None:
-        if not self._in_place:
+        if not self.in_place:
             return
         width = shutil.get_terminal_size().columns
         for line in lines:  # a wrapped line would make the cursor go up too few

@@ -100,7 +100,9 @@ class _Demo:
         )
         self._state.write_private(self._cameras_path, text)
         self._chain.start_ingest()
-        self._chain.wait_page()
+        no_page = self._chain.wait_page()
+        if no_page:
+            self._console.say(f"Going on without the page: {no_page}")
 
     def _say_addresses(self) -> None:
         if self._chain.page_address:
@@ -114,7 +116,7 @@ class _Demo:
         ends_at = time.monotonic() + seconds if seconds else float("inf")
         next_tick = time.monotonic()
         while time.monotonic() < ends_at and not self._switch.requested.is_set():
-            self._console.table(lines_of_table(counting.look()))
+            self._console.table(*lines_of_table(counting.look()))
             next_tick = max(next_tick + TICK_S, time.monotonic())
             self._switch.requested.wait(min(next_tick, ends_at) - time.monotonic())
 

@@ -61,8 +61,8 @@ def worst_p95_ms(figures: Sequence[CameraFigures]) -> float | None:
 COLUMNS = ("camera", "state", "fps", "p95 ms", "persons", "vehicles", "in", "out", "dropped", "")
 
 
-def lines_of_table(figures: Iterable[CameraFigures]) -> list[str]:
-    """One line a camera, `counted/true` where the truth is known."""
+def lines_of_table(figures: Iterable[CameraFigures]) -> tuple[str, list[str]]:
+    """The header, and one line a camera: `counted/true` where the truth is known."""
     rows = [COLUMNS, *(_cells(f) for f in figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = []
@@ -70,7 +70,7 @@ def lines_of_table(figures: Iterable[CameraFigures]) -> list[str]:
         left = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths[:2], strict=True)]
         right = [f"{cell:>{width}}" for cell, width in zip(row[2:-1], widths[2:-1], strict=True)]
         lines.append("  ".join([*left, *right, row[-1]]).rstrip())
-    return lines
+    return lines[0], lines[1:]
 
 
 def _cells(f: CameraFigures) -> tuple[str, ...]:

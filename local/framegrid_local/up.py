@@ -22,6 +22,7 @@ from framegrid_local.state import StateDir
 
 PACKAGED_MODEL = "street-sim"  # what serve loads while no camera names a model
 TICK_S = 1.0
+LINES_EVERY_S = 30.0  # in a log file; a terminal's table is drawn anew every second
 
 
 def run_up(settings: ChainSettings, *, cameras_path: Path, seconds: float) -> int:
@@ -39,7 +40,9 @@ def run_up(settings: ChainSettings, *, cameras_path: Path, seconds: float) -> in
     try:
         with switch.installed():
             console.say(f"Finding the models of {len(cameras)} cameras; official ones are fetched once")
-            models = find_models(cameras, state)
+            models, problems = find_models(cameras, state)
+            if problems:
+                raise UsageError(f"{cameras_path}: " + "; ".join(problems))
             workload = Workload(cameras_path, models, default_model=next(iter(models)))
             _run(
                 Chain(settings, state, workload, on_event=console.event, cancel=switch.requested),
@@ -57,7 +60,9 @@ def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> 
     try:
         chain.start()
         chain.start_ingest()
-        chain.wait_page()
+        no_page = chain.wait_page()
+        if no_page:
+            console.say(f"Going on without the page: {no_page}")
         if chain.page_address:
             console.say(f"\nPage:     {chain.page_address}")
         psql = chain.postgres.psql if chain.postgres else "psql"
@@ -65,11 +70,15 @@ def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> 
         console.say(
             f"Cameras:  {chain.workload.cameras_path}, edits are picked up\nCtrl-C stops everything.\n"
         )
+        next_lines_at = 0.0
         ends_at = time.monotonic() + seconds if seconds else float("inf")
         while time.monotonic() < ends_at and not switch.requested.is_set():
-            console.table(lines_of_table(camera_figures(chain.status()).values()))
+            now = time.monotonic()
+            if console.in_place or now >= next_lines_at:
+                console.table(*lines_of_table(camera_figures(chain.status()).values()))
+                next_lines_at = now + LINES_EVERY_S
             watch.look()
-            switch.requested.wait(min(TICK_S, max(0.0, ends_at - time.monotonic())))
+            switch.requested.wait(min(TICK_S, max(0.0, ends_at - now)))
         console.end_table()
         console.say("Stopping: the cameras first, so that everything counted is stored.")
     except StopRequestedError:
@@ -79,10 +88,16 @@ def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> 
         chain.stop()
 
 
-def find_models(cameras: Iterable[CameraConfig], state: StateDir) -> dict[str, Path]:
-    """Bundle folders of the models that cameras name. Raises ModelError."""
-    names = sorted({camera.model for camera in cameras}) or [PACKAGED_MODEL]
-    return {name: resolve(name, state.models) for name in names}
+def find_models(cameras: Iterable[CameraConfig], state: StateDir) -> tuple[dict[str, Path], list[str]]:
+    """Bundle folders of the models that cameras name, and what is wrong with those not found."""
+    found: dict[str, Path] = {}
+    problems: list[str] = []
+    for name in sorted({camera.model for camera in cameras}) or [PACKAGED_MODEL]:
+        try:
+            found[name] = resolve(name, state.models)
+        except ModelError as error:
+            problems.append(str(error))
+    return found, problems
 
 
 class CamerasWatch:
@@ -113,15 +128,14 @@ class CamerasWatch:
     def _apply(self) -> None:
         try:
             cameras = load_cameras(self._path, os.environ)
-            models = find_models(cameras, self._chain.state)
         except ConfigError as error:
             self._console.say(f"{error}\n{self._path}: nothing is changed until this is mended")
             return
-        except ModelError as error:
-            self._console.say(f"{self._path}: {error}")
-            return
+        models, problems = find_models(cameras, self._chain.state)
+        for problem in problems:
+            self._console.say(f"{self._path}: {problem}")
         self._console.say(f"{self._path}: read again, {len(cameras)} cameras")
-        if models != self._models:
+        if models and models != self._models:
             self._chain.set_models(models, next(iter(models)))
             self._models = models
             self._console.say(f"models: {', '.join(models)}")
