@@ -18,7 +18,7 @@ Path_ = tuple[str | int, ...]
 
 MAX_BYTES = 4 * 1024 * 1024
 # Aliases multiply: a hundred bytes can stand for billions of values.
-MAX_NODES = 500_000
+MAX_NODES = 200_000
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 

@@ -148,7 +148,8 @@ class Lane:
     def finish(self, now_s: float) -> None:
         """No more frames will come: close tracks and the open interval.
 
-        Outcomes that come later all the same (requests that were under way) are written when all are there."""
+        Outcomes that come later all the same (of requests under way) are written when all are there.
+        """
         self._is_finished = True
         ended_s = self.totals.last_captured_at_s if self.is_recording else now_s
         self._sink.put(self._track_rows(self.analysis.close(now_s if ended_s is None else ended_s)))

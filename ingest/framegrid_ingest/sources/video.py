@@ -7,6 +7,7 @@ thousand.
 
 from __future__ import annotations
 
+import itertools
 import ssl
 import threading
 import time
@@ -81,6 +82,9 @@ class VideoReader(ThreadedReader):
         self._check_size(codec.width, codec.height)
         codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
         rate = float(stream.average_rate or 0)
+        gap_s = _indexed_keyframe_gap_s(stream)
+        if gap_s is not None:
+            self._policy.known(gap_s)
         self._tell(intake, stream, codec.width, codec.height, rate)
         end_s = 0.0
         for packet in self._packets(container, stream):
@@ -105,13 +109,10 @@ class VideoReader(ThreadedReader):
             raise av_error(error, self.url, was_open=True) from None
 
     def _decode(self, packet: Any, codec: Any, intake: Intake, media_s: float) -> list[Any]:
-        is_key = bool(packet.is_keyframe)
-        if packet.size:
-            self._policy.see(is_key, media_s)
-            if self._policy.is_overdue(media_s):
-                self._policy.decode_all()
-        is_useless = not is_key or not packet.size or not self.may_want(intake, media_s)
-        if self._policy.keyframes_only and is_useless:
+        is_last = not packet.size  # asks the decoder for what it still holds
+        if not is_last and not self._policy.wants(bool(packet.is_keyframe), media_s):
+            return []
+        if self._policy.keyframes_only and (is_last or not self.may_want(intake, media_s)):
             return []
         try:
             frames = list(codec.decode(packet))
@@ -292,3 +293,12 @@ def _tls_options(camera: CameraConfig) -> dict[str, str]:
 def _time_of(packet: Any, otherwise_s: float) -> float:
     stamp = packet.pts if packet.pts is not None else packet.dts
     return float(stamp * packet.time_base) if stamp is not None and packet.time_base else otherwise_s
+
+
+def _indexed_keyframe_gap_s(stream: Any) -> float | None:
+    """The longest gap between keyframes by a file's index; None for live streams and files without one."""
+    times = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+    if len(times) < 2 or not stream.duration:
+        return None
+    gaps = [later - earlier for earlier, later in itertools.pairwise([*times, times[0] + stream.duration])]
+    return float(max(gaps) * stream.time_base)
