@@ -114,7 +114,8 @@ def score_clip(
         raise LocalError(f"expected detections for {truth.frame_count} frames of {name}, got {number}")
     every = Counter(c.group for c in truth.crossings_between(0, truth.frame_count))
     seen = seen_crossings(truth)
-    counts = {f"unique {group}": Count(uniques[group], truth.uniques[group]) for group in GROUPS}
+    objects_seen = seen_uniques(truth)
+    counts = {f"unique {group}": Count(uniques[group], objects_seen[group]) for group in GROUPS}
     for group in GROUPS:
         counts[f"crossings {group}"] = Count(crossings[group], every[group])
         counts[f"crossings {group} seen"] = Count(crossings[group], seen[group])
@@ -123,19 +124,34 @@ def score_clip(
     return ClipScore(name, counts, 1000.0 * spent_s / number, objects / number)
 
 
-def seen_crossings(truth: ClipTruth) -> Counter[str]:
-    """Per group, the crossings of objects that could be seen for MIN_SEEN_S both before and after."""
-    sights: dict[int, list[int]] = {}
+def sights(truth: ClipTruth) -> dict[tuple[int, str], list[int]]:
+    """The frames of the clip in which each object (id, group) could be seen."""
+    found: dict[tuple[int, str], list[int]] = {}
     for frame in truth.frames:
         for item in frame.objects:
             if item.countable:
-                sights.setdefault(item.object_id, []).append(frame.frame_index)
+                found.setdefault((item.object_id, item.group), []).append(frame.frame_index)
+    return found
+
+
+def seen_uniques(truth: ClipTruth) -> Counter[str]:
+    """Per group, the objects that could be seen for MIN_SEEN_S within the clip.
+
+    The scene's own number has those too that leave in the clip's first frames or come in its last ones.
+    """
+    least = MIN_SEEN_S * truth.fps
+    return Counter(group for (_, group), frames in sights(truth).items() if len(frames) >= least)
+
+
+def seen_crossings(truth: ClipTruth) -> Counter[str]:
+    """Per group, the crossings of objects that could be seen for MIN_SEEN_S, and both before and after."""
+    seen = sights(truth)
     least = MIN_SEEN_S * truth.fps
     found: Counter[str] = Counter()
     for crossing in truth.crossings_between(0, truth.frame_count):
-        at = sights.get(crossing.object_id, [])
-        before = bisect_left(at, crossing.frame_index)
-        if min(before, len(at) - before) >= least:
+        frames = seen.get((crossing.object_id, crossing.group), [])
+        before = bisect_left(frames, crossing.frame_index)
+        if len(frames) >= least and 0 < before < len(frames):
             found[crossing.group] += 1
     return found
 
