@@ -130,11 +130,11 @@ class Catalog:
         if self.last_error:
             logger.info("serve tells its models again: %s", ", ".join(sorted(models)) or "none")
         self.last_error = ""
-        for facts in models.values():
-            key = facts.name, facts.version, facts.digest
-            if key not in self._by_digest:
-                self._on_change(facts)
-            self._by_digest[key] = facts
         self._by_name = models
+        news = {(facts.name, facts.version, facts.digest): facts for facts in models.values()}
+        unknown = [facts for key, facts in news.items() if key not in self._by_digest]
+        self._by_digest |= news
+        for facts in unknown:
+            self._on_change(facts)
         async with self._answered:
             self._answered.notify_all()

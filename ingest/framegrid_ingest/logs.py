@@ -35,6 +35,8 @@ def set_up(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     plain = _Text("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(_Json() if log_format == "json" else plain)
+    # It tells of every change in the folder, which the log itself may be in.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
