@@ -103,10 +103,14 @@ class Chain:
                 if asked
                 else ports.free_port(USUAL_PAGE_PORT)
             )
+        if self.database_url:
+            self._upgrade()  # a wrong address is said before anything else is started
         self._start_serve()
         for name, service in self.workload.extra.items():
             self._supervisor.start(name, service)
-        self._start_database()
+        if not self.database_url:
+            self._start_database()
+            self._upgrade()
         if self.page_port:
             self._supervisor.start("page", self._page())
         self._supervisor.wait_ready(*self.workload.extra, "serve")
@@ -165,11 +169,12 @@ class Chain:
         self._supervisor.start("serve", self._serve)
 
     def _start_database(self) -> None:
-        if not self.database_url:
-            self.postgres = EmbeddedPostgres(self.state.postgres, self.settings.database_port)
-            self._supervisor.start("database", self.postgres)
-            self._supervisor.wait_ready("database")
-            self.database_url = self.postgres.url
+        self.postgres = EmbeddedPostgres(self.state.postgres, self.settings.database_port)
+        self._supervisor.start("database", self.postgres)
+        self._supervisor.wait_ready("database")
+        self.database_url = self.postgres.url
+
+    def _upgrade(self) -> None:
         self.state.write_private(self.state.database_url_file, self.database_url + "\n")
         from framegrid_store.migrate import upgrade
 

@@ -119,6 +119,7 @@ class Supervisor:
         self._cancel = cancel or threading.Event()
         self._settled = threading.Condition()
         self._keepers: dict[str, _Keeper] = {}
+        self._past_restarts: dict[str, int] = {}
 
     def start(self, name: str, service: Service) -> None:
         """Begins to start it; returns at once."""
@@ -153,13 +154,14 @@ class Supervisor:
 
     def restarts(self) -> dict[str, int]:
         """How often each service was started again."""
-        return {name: keeper.restarts for name, keeper in self._keepers.items()}
+        return {**self._past_restarts, **{name: keeper.restarts for name, keeper in self._keepers.items()}}
 
     def stop_one(self, name: str) -> None:
         """Stops one service for good; the others go on. Nothing when it is not there."""
         keeper = self._keepers.pop(name, None)
         if keeper is not None:
             keeper.stop()
+            self._past_restarts[name] = keeper.restarts
 
     def stop(self, order: Sequence[str] = ()) -> None:
         """Stops those in `order` one after another, then the rest together. Nothing runs afterwards."""
