@@ -44,7 +44,9 @@ FRAME_SHAPE = (256, 416)  # height, width: 16:9 at 416, rounded up to the networ
 CROP_SHAPE = (192, 320)  # what training looks at: more objects for the same pixels
 BATCH = 8  # per process
 LEARNING_RATE = 2e-3
+CONTINUED_LEARNING_RATE = 8e-4  # from where a trained network goes on
 WARMUP_STEPS = 150
+PERSON = CLASSES.index("person")
 # Objects more hidden than this are not shown to the network as objects.
 LABEL_VISIBLE_SHARE = 0.3
 # Ultralytics' own gains of the three losses.
@@ -75,11 +77,12 @@ class Plan:
     minutes: float
     processes: int = 2
     checkpoint_minutes: float = 10.0
+    start_from: Path | None = None  # weights that `save_weights` wrote; None: random ones
     seed: int = 0
 
 
 def train(plan: Plan) -> None:
-    """Train a fresh network by the plan; what comes of it goes to `plan.on_checkpoint`."""
+    """Train a network by the plan; what comes of it goes to `plan.on_checkpoint`."""
     with tempfile.TemporaryDirectory(prefix="street-sim-") as folder:
         torch.multiprocessing.spawn(_train_process, args=(plan, f"{folder}/meet"), nprocs=plan.processes)
 
@@ -92,10 +95,16 @@ def _train_process(rank: int, plan: Plan, meeting_file: str) -> None:
         "gloo", f"file://{meeting_file}", rank=rank, world_size=plan.processes
     )
     torch.manual_seed(plan.seed)
-    model = build_model().train().to(memory_format=torch.channels_last)
+    model, earlier_minutes = build_model(), 0.0
+    if plan.start_from:
+        kept = torch.load(plan.start_from, weights_only=True)
+        model.load_state_dict(kept["weights"])
+        earlier_minutes = kept["minutes"]
+    model = model.train().to(memory_format=torch.channels_last)
+    base_rate = CONTINUED_LEARNING_RATE if plan.start_from else LEARNING_RATE
     average = copy.deepcopy(model).eval()
     loss_of = v8DetectionLoss(model)
-    optimizer = torch.optim.AdamW(_parameter_groups(model), lr=LEARNING_RATE)
+    optimizer = torch.optim.AdamW(_parameter_groups(model), lr=base_rate)
     started = last_checkpoint = time.monotonic()
     batches = _prefetch(_batches(plan.samples, plan.seed * 100 + rank))
     for step, batch in enumerate(batches):
@@ -105,7 +114,7 @@ def _train_process(rank: int, plan: Plan, meeting_file: str) -> None:
         share = _average_gradients(model, gone, plan.processes)
         if share >= 1:
             break
-        rate = _learning_rate(step, share)
+        rate = base_rate * _schedule(step, share)
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -116,19 +125,19 @@ def _train_process(rank: int, plan: Plan, meeting_file: str) -> None:
                 speed = (step + 1) * BATCH * plan.processes / max(elapsed, 1e-3)
                 logger.info("step %d, %.1f min, %.1f images/s, loss %s", step, elapsed / 60, speed, parts)
             if time.monotonic() - last_checkpoint > plan.checkpoint_minutes * 60:
-                plan.on_checkpoint(copy.deepcopy(average).float(), elapsed / 60)
+                plan.on_checkpoint(copy.deepcopy(average).float(), earlier_minutes + elapsed / 60)
                 last_checkpoint = time.monotonic()
     batches.close()
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     if rank == 0:
-        plan.on_checkpoint(average, plan.minutes)
+        plan.on_checkpoint(average, earlier_minutes + plan.minutes)
 
 
-def _learning_rate(step: int, share: float) -> float:
-    """Warm up by steps, then down a cosine by the share of the time that is gone."""
+def _schedule(step: int, share: float) -> float:
+    """The learning rate's factor: up by steps, then down a cosine by the share of the time that is gone."""
     cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
-    return LEARNING_RATE * cosine * min(1.0, (step + 1) / WARMUP_STEPS)
+    return cosine * min(1.0, (step + 1) / WARMUP_STEPS)
 
 
 def _gradients(model: Any, loss_of: Any, batch: dict[str, Any]) -> dict[str, float]:
@@ -155,6 +164,11 @@ def _average_gradients(model: Any, share: float, processes: int) -> float:
         grad.copy_(flat[start : start + grad.numel()].view_as(grad))
         start += grad.numel()
     return float(flat[-1])
+
+
+def save_weights(model: Any, minutes: float, path: Path) -> None:
+    """Keep the network's weights and the minutes it took, for a later run to go on from."""
+    torch.save({"weights": model.state_dict(), "minutes": minutes}, path)
 
 
 def export_onnx(model: Any, path: Path) -> None:
@@ -227,11 +241,12 @@ def _augment(
     """Mirror, scale, crop and recolour one frame; boxes in pixels of CROP_SHAPE."""
     image, boxes = decode_sample(sample, FRAME_SHAPE[1], FRAME_SHAPE[0])
     keep = sample.labels.visible >= LABEL_VISIBLE_SHARE
-    boxes, ids = boxes[keep], sample.labels.class_ids[keep]
+    boxes, ids, visible = boxes[keep], sample.labels.class_ids[keep], sample.labels.visible[keep]
     h, w = CROP_SHAPE
     scale = float(np.exp(rng.uniform(math.log(0.8), math.log(1.3)))) if rng.random() < 0.7 else 1.0
-    if len(boxes) and rng.random() < 0.8:  # look where something is
-        box = boxes[int(rng.integers(len(boxes)))]
+    if len(boxes) and rng.random() < 0.8:  # look where something is, and most where it is half hidden
+        weights = np.where((visible < 0.75) & (ids == PERSON), 3.0, 1.0)
+        box = boxes[int(rng.choice(len(boxes), p=weights / weights.sum()))]
         centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.3, 0.3, 2) * (w, h)
     else:
         centre = rng.uniform(0.2, 0.8, 2) * (FRAME_SHAPE[1], FRAME_SHAPE[0])

@@ -42,6 +42,7 @@ FRAMES_PER_STREET = 12
 HELD_OUT_STREETS = 50
 HELD_OUT_FRAMES = 8
 GOAL = 0.95
+WEIGHTS_FILE = "weights.pt"  # in the data folder: what --resume goes on from
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _wait_for(data / "train", min(FIRST_STREETS, args.streets))
             plan = network.Plan(
                 samples=_TrainingSet(data / "train"),
-                on_checkpoint=_Finish(args.out, data / "train", held_out),
+                on_checkpoint=_Finish(args.out, data / "train", held_out, data / WEIGHTS_FILE),
+                start_from=data / WEIGHTS_FILE if args.resume else None,
                 minutes=args.minutes,
                 processes=args.workers,
                 checkpoint_minutes=args.checkpoint_minutes,
@@ -137,12 +139,14 @@ class _Finish:
     out: Path
     train_folder: Path
     held_out: Path
+    keep: Path
 
     def __call__(self, model: Any, minutes: float) -> None:
         from framegrid_sim import network
 
         with tempfile.TemporaryDirectory(prefix="street-sim-") as scratch:
             weights = Path(scratch) / f"{NAME}.onnx"
+            network.save_weights(model, minutes, self.keep)
             network.export_onnx(model, weights)
             metrics = {
                 **evaluate(weights, list(read_set(self.held_out))),
@@ -177,7 +181,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint-minutes", type=float, default=10, help="write the bundle so often meanwhile"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the weights in --data, at a lower rate"
+    )
+    args = parser.parse_args(arguments)
+    if args.resume and not (args.data and (args.data / WEIGHTS_FILE).is_file()):
+        parser.error(f"--resume: expected {WEIGHTS_FILE} of an earlier run in --data, got {args.data}")
+    return args
 
 
 if __name__ == "__main__":
