@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import traceback
 import uuid
@@ -131,7 +132,7 @@ class Camera:
             except SourceError as error:
                 if self.lane.is_recording and self.intake.frames_in:
                     self._lost(error)  # reading it again would count everything twice
-                    return
+                    break
                 await self._wait(error)
                 continue
             except Exception as error:  # noqa: BLE001  a mistake of ours: told, and tried again
@@ -141,7 +142,8 @@ class Camera:
                 await self._wait(SourceError(SourceFault.OTHER, f"{self.config.url}: {message}"))
                 continue
             self._change(CameraState.ENDED, "read to its end")
-            return
+            break
+        await self.finish(math.inf)
 
     def sweep(self) -> None:
         """A few times a second: give up ticks that no frame will reach, and note rates."""

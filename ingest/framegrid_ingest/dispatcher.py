@@ -86,7 +86,7 @@ class Dispatcher:
         self._load = load
         self._metrics = metrics
         self._clock = clock
-        self._ready: dict[str, Lane] = {}  # in order of becoming ready
+        self._ready: dict[int, Lane] = {}  # by id(), in order of becoming ready
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = Backoff(first_s=0.2, cap_s=2.0, reset_after_s=0.0)
         self._probe_at_s: float | None = None
@@ -106,7 +106,7 @@ class Dispatcher:
 
     def ready(self, lane: Lane) -> None:
         """`lane` has a frame."""
-        self._ready.setdefault(lane.name, lane)
+        self._ready.setdefault(id(lane), lane)
         self.pump()
 
     def pump(self) -> None:
@@ -160,7 +160,7 @@ class Dispatcher:
         for lane in [lane for lane in self._ready.values() if wanted(lane)]:
             while (frame := lane.take()) is not None:
                 taken.append(Waiting(lane, frame))
-            del self._ready[lane.name]
+            del self._ready[id(lane)]
         return taken
 
     def _take_batch(self) -> list[Waiting]:
@@ -181,12 +181,12 @@ class Dispatcher:
         while same and len(batch) < wanted:
             lane = same.pop(0)
             frame = lane.take()
-            del self._ready[lane.name]
+            del self._ready[id(lane)]
             if frame is None:
                 continue
             batch.append(Waiting(lane, frame))
             if lane.intake.waiting:  # a recording's queue: to the end of the line
-                self._ready[lane.name] = lane
+                self._ready[id(lane)] = lane
                 same.append(lane)
         return batch
 

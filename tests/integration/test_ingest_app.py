@@ -153,7 +153,6 @@ class FakeCamera:
 
     def __init__(self) -> None:
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
         self.clients = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -459,6 +458,8 @@ def test_a_file_read_fast_is_counted_whole_even_if_serve_comes_late(
         serve.statuses = [500, 503]
         serve.listen()
         ingest.wait(lambda: ingest.camera().get("state") == "ended" and ingest.camera()["processed"] == 200)
+        ingest.wait(lambda: query(database_url, COVERAGE)[0][:3] == (200, 200, 0))
+        assert query(database_url, "SELECT count(*) FROM framegrid.track") == [(1,)]
         status = ingest.camera()
     assert status["expected"] == 200
     assert sum(status["dropped"].values()) == 0

@@ -239,7 +239,7 @@ def test_a_broken_picture_is_corrupt_and_the_others_go_on(clock, sink, small_jpe
         good, bad = rig.lane("good"), rig.lane("bad")
         bad.intake.offer(Jpeg(b"\xff\xd8 broken"))
         good.intake.offer(Jpeg(small_jpeg))
-        rig.dispatcher._ready.update({"bad": bad, "good": good})
+        rig.dispatcher._ready.update({id(bad): bad, id(good): good})
         rig.dispatcher.pump()
         await rig.settle()
         assert bad.totals.dropped[DropReason.CORRUPT] == 1
