@@ -230,15 +230,14 @@ class CameraAnalysis:
         ]
         chosen = [names[i] for i in at]
         boxes, scores = boxes[at], scores[at]
-        keep, iou, inside = without_duplicates(
+        keep = without_duplicates(
             boxes,
             scores,
             chosen,
             same_class_iou=settings.same_class_iou,
             other_class_iou=settings.other_class_iou,
         )
-        doubtful = (iou >= settings.doubtful_iou) | (inside >= settings.doubtful_inside)
-        return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep), doubtful.tolist())
+        return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep))
 
     def _track(
         self, cls: str, time_s: float, watched_s: float, observed: Observations, result: FrameAnalysis

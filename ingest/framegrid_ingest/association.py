@@ -76,8 +76,8 @@ def without_duplicates(
     *,
     same_class_iou: float,
     other_class_iou: float,
-) -> tuple[list[int], FloatArray, FloatArray]:
-    """Indices of the boxes to keep; per kept one its IoU with a better one and its share inside one, (n,).
+) -> list[int]:
+    """Indices of the boxes to keep, best score first.
 
     A van that the model also calls a truck is one vehicle: of boxes of one counted class that cover each
     other, the best scored stays. The order of the boxes does not matter; equal scores are settled by
@@ -86,13 +86,10 @@ def without_duplicates(
     count = len(scores)
     order = sorted(range(count), key=lambda i: (-scores[i], tuple(boxes_xyxy[i])))
     if count < 2:
-        return order, np.zeros(count), np.zeros(count)
-    iou, inside = overlap(boxes_xyxy[order], boxes_xyxy[order])
-    better = _better(count)
-    iou *= better  # the upper triangle: against boxes with a higher score
-    inside *= better
-    if iou.max() < min(same_class_iou, other_class_iou):
-        return order, iou.max(axis=0), inside.max(axis=0)
+        return order
+    iou = overlap(boxes_xyxy[order], boxes_xyxy[order])
+    if (iou * _better(count)).max() < min(same_class_iou, other_class_iou):
+        return order
     keep: list[int] = []
     for i in range(count):
         name = class_names[order[i]]
@@ -102,8 +99,7 @@ def without_duplicates(
                 break
         else:
             keep.append(i)
-    at = np.ix_(keep, keep)
-    return [order[i] for i in keep], iou[at].max(axis=0), inside[at].max(axis=0)
+    return [order[i] for i in keep]
 
 
 @lru_cache(maxsize=128)

@@ -17,12 +17,8 @@ FEW_POINTS = 24  # up to so many, plain Python beats numpy's cost of a call
 TINY = 1e-12  # below any area or length a picture can hold; keeps divisions finite
 
 
-def overlap(a_xyxy: FloatArray, b_xyxy: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Intersection over union and intersection over the smaller box, for all pairs.
-
-    `a_xyxy` is (n, 4), `b_xyxy` (m, 4); both results are (n, m). The second says how far one box lies inside
-    the other: 1 when it is swallowed.
-    """
+def overlap(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """Intersection over union of all pairs: (n, 4) and (m, 4) -> (n, m)."""
     low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
     high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
     sides = np.maximum(high - low, 0.0)
@@ -30,8 +26,8 @@ def overlap(a_xyxy: FloatArray, b_xyxy: FloatArray) -> tuple[FloatArray, FloatAr
     area_a = (a_xyxy[:, 2] - a_xyxy[:, 0]) * (a_xyxy[:, 3] - a_xyxy[:, 1])
     area_b = (b_xyxy[:, 2] - b_xyxy[:, 0]) * (b_xyxy[:, 3] - b_xyxy[:, 1])
     union = area_a[:, None] + area_b[None, :] - shared
-    smaller = np.minimum(area_a[:, None], area_b[None, :])
-    return shared / np.maximum(union, TINY), shared / np.maximum(smaller, TINY)
+    iou: FloatArray = shared / np.maximum(union, TINY)
+    return iou
 
 
 def points_in_polygon(x: FloatArray, y: FloatArray, polygon: Sequence[Point]) -> BoolArray:

@@ -53,11 +53,9 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
     return found
 
 
-def born_upon(box: BoxTuple, tracks: Sequence[Track], settings: TrackerSettings) -> Track | None:
-    """The confirmed track that was just seen where `box` is, if any."""
+def upon(box: BoxTuple, tracks: Sequence[Track], settings: TrackerSettings) -> Track | None:
+    """The track on whose last box `box` lies, so that it may be a second box of the same object."""
     for track in tracks:
-        if not track.confirmed or track.unseen_s > settings.remnant_s:
-            continue
         other = track.last_box
         w = min(box[2], other[2]) - max(box[0], other[0])
         h = min(box[3], other[3]) - max(box[1], other[1])

@@ -42,13 +42,15 @@ class TrackerSettings:
     confirm_s: float = 0.25
     slow_confirm_hits: int = 2
     slow_interval_s: float = 0.4
-    # A box that overlaps a better one this much, or lies this far inside it, may be a second box of the same
-    # object (detectors draw them for a few frames at a time): as evidence for a new one it counts for less.
+    # A box that overlaps a surer object's this much, or lies this far inside it, may be a second box of the
+    # same object (detectors draw them, of a part or with the shadow): as evidence for a new one it is worth
+    # less.
     doubtful_iou: float = 0.35
     doubtful_inside: float = 0.8
     doubtful_weight: float = 0.25
-    # Born in the middle of the picture upon somebody else's box and nobody was lost there: evidence needed.
-    upon_evidence: float = 12.0
+    # Born in the middle of the picture upon somebody else's box, with nobody lost there: evidence needed, of
+    # which doubtful boxes give none.
+    upon_evidence: float = 10.0
     # An unconfirmed track must have been detected in this share of the frames since its birth.
     confirm_share: float = 0.6
     # An unconfirmed track is dropped when unseen this long (or two samples, if that is longer).
@@ -144,7 +146,7 @@ class Track:
         self.first_box = self.last_box = box
         self.frames = 1  # watched since birth
         self.hits = 0
-        self.evidence = 0.0  # hits, doubtful ones for less
+        self.evidence = 0.0  # of being an object of its own: hits, doubtful ones for less
         self.free_size: tuple[float, float] | None = None  # width and height when last not cut by the border
         self.exit_side, self.exit_depth, self.exit_at, self.exit_time_s = -1, 1.0, 0, 0.0  # see border.py
         self.leaving = False  # unseen, and last seen on its way out of the picture
@@ -163,10 +165,9 @@ class Track:
         # Anchor points (time_s, x, y, size) that the counting of lines has not taken yet.
         self.path: list[PathPoint] = []
 
-    def hit(self, score: float, class_name: str, box: BoxTuple, weight: float) -> None:
+    def hit(self, score: float, class_name: str, box: BoxTuple) -> None:
         """Take note of a detection at the motion's time."""
         self.hits += 1
-        self.evidence += weight
         self.unseen_s = 0.0
         self.leaving = False
         self.last_seen_s = self.motion.time_s

@@ -25,7 +25,7 @@ from framegrid_ingest.border import at_border, has_turned, is_entering, is_leavi
 from framegrid_ingest.geometry import FloatArray, overlap
 from framegrid_ingest.hidden import unhidden
 from framegrid_ingest.motion import Motion
-from framegrid_ingest.relinking import best_relink, born_upon
+from framegrid_ingest.relinking import best_relink, upon
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 
 
@@ -36,7 +36,6 @@ class Observations:
     boxes_xyxy: FloatArray  # (n, 4) float64, relative
     scores: FloatArray  # (n,)
     class_names: tuple[str, ...]  # of the model
-    doubtful: list[bool]  # n times: may be a second box of an object that has a better one
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +103,7 @@ class Tracker:
             weak_used = self._match_weak(waiting, weak, observed, seen)
         for i in free:
             seen.append(self._bear(time_s, i, observed))
+        self._weigh(seen)
         ended, confirmed = self._split(seen)
         confirmed += self._relink([track for track in seen if self._ready(track)], seen)
         closed += ended + self._retire()
@@ -146,7 +146,7 @@ class Tracker:
     ) -> list[int]:
         """Let weak detections continue tracks that lie where they are."""
         used = []
-        overlaps = overlap(self._predicted_boxes(waiting), observed.boxes_xyxy[weak])[0]
+        overlaps = overlap(self._predicted_boxes(waiting), observed.boxes_xyxy[weak])
         for row, column in assign(-overlaps, -self._settings.weak_iou):
             track, index = waiting[row], int(weak[column])
             self._update(track, index, observed)
@@ -184,11 +184,10 @@ class Tracker:
         x, y = self._anchor(box)
         motion = Motion(time_s, x, y, box[2] - box[0], box[3] - box[1], settings=self._settings.motion)
         track = Track(self._born, motion, box)
-        track.parent = born_upon(box, self._tracks, self._settings)
+        recent = [t for t in self._tracks if t.confirmed and t.unseen_s <= self._settings.remnant_s]
+        track.parent = upon(box, recent, self._settings)
         self._born += 1
-        track.hit(
-            float(observed.scores[index]), observed.class_names[index], box, self._weight(index, observed)
-        )
+        track.hit(float(observed.scores[index]), observed.class_names[index], box)
         self._tracks.append(track)
         return track
 
@@ -201,13 +200,19 @@ class Tracker:
         motion.update(
             x, y, box[2] - box[0], box[3] - box[1], follow_s=follow_s, dt_s=motion.time_s - track.last_seen_s
         )
-        track.hit(
-            float(observed.scores[index]), observed.class_names[index], box, self._weight(index, observed)
-        )
+        track.hit(float(observed.scores[index]), observed.class_names[index], box)
         note_exit(track, settings)
 
-    def _weight(self, index: int, observed: Observations) -> float:
-        return self._settings.doubtful_weight if observed.doubtful[index] else 1.0
+    def _weigh(self, seen: list[Track]) -> None:
+        """Add this frame's evidence to the unconfirmed tracks in it."""
+        surer = [track for track in seen if track.confirmed]
+        young = [track for track in seen if not track.confirmed]
+        for track in sorted(young, key=lambda t: (-t.score_max, t.order)):
+            if upon(track.last_box, surer, self._settings) is None:
+                track.evidence += 1.0
+            elif track.parent is None:
+                track.evidence += self._settings.doubtful_weight
+            surer.append(track)
 
     def _ready(self, track: Track) -> bool:
         """Has the track been seen enough, for where it was born, to be an object?"""
