@@ -162,6 +162,8 @@ class RtspReader(VideoReader):
 
     def options(self) -> dict[str, str]:
         options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "timeout": str(int(OPEN_TIMEOUT_S * 1e6))}
+        # FFmpeg would watch the stream for seconds to measure a rate that nobody here needs.
+        options |= {"fpsprobesize": "0", "analyzeduration": "2000000"}
         return options | _tls_options(self._camera)
 
     async def read(self, intake: Intake) -> None:
