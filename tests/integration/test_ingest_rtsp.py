@@ -26,9 +26,12 @@ pytestmark = pytest.mark.integration
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Host, port and path; viewer:p@ss may look."""
     command = "-m framegrid_sim serve --cameras 1 --port 0 --rtsp-port 0 --prefix cam --clips 1"
-    size = f"--duration 6 --fps 10 --width 320 --height 180 --auth viewer:p@ss --cache {tmp_path_factory.mktemp('clips')}"
+    size = "--duration 6 --fps 10 --width 320 --height 180"
+    rest = f"--auth viewer:p@ss --cache {tmp_path_factory.mktemp('clips')}"
     process = subprocess.Popen(
-        [sys.executable, *command.split(), *size.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *command.split(), *size.split(), *rest.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stderr is not None
