@@ -17,7 +17,8 @@ find_python() {
             return
         fi
     done
-    say "Framegrid needs Python 3.10 or newer; found: $(python3 --version 2>&1 || true)"
+    found=$(python3 --version 2>/dev/null) || found=none
+    say "Framegrid needs Python 3.10 or newer; found: $found"
     say "Install one (Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3"
     exit 1
 }
@@ -27,8 +28,8 @@ if ! [ -x "$venv/bin/python" ]; then
     say "Creating $venv with $("$python" --version)"
     if ! message=$("$python" -m venv "$venv" 2>&1); then
         rm -rf "$venv"
-        say "$message"
-        say "This Python cannot make virtual environments. Debian and Ubuntu: apt install python3-venv"
+        printf '%s\n' "$message" | sed 's/^/  | /' >&2
+        say "$python cannot make a virtual environment. Debian and Ubuntu: apt install python3-venv"
         exit 1
     fi
 fi
