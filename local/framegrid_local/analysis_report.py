@@ -49,8 +49,12 @@ class Totals:
 class Report:
     """Fed frame by frame. Times are seconds from the beginning of the recording."""
 
-    def __init__(self, source: str, camera: CameraConfig, bundle: Bundle, *, is_image: bool) -> None:
+    def __init__(
+        self, source: str, camera: CameraConfig, bundle: Bundle, *, is_image: bool, is_tracked: bool
+    ) -> None:
+        """`is_tracked` False: frames too far apart to know anybody again, so nothing is said of visits."""
         self.camera = camera
+        self.is_tracked = is_tracked
         self.source = source if camera.source_kind == "file" else str(camera.url)
         self.model = f"{bundle.name}@{bundle.version}"
         self.is_image = is_image
@@ -116,15 +120,16 @@ class Report:
             }
             for t in self.tracks
         ]
+        classes = self.camera.classes
         return {
             **found,
             "stream": None if self.facts is None else str(self.facts),
             "fps": self.camera.fps,
             "seconds": round(self.last_s, 3),
             "damaged": self.damaged,
-            "uniques": {cls: self.totals.uniques[cls] for cls in self.camera.classes},
+            "uniques": {cls: self.totals.uniques[cls] if self.is_tracked else None for cls in classes},
             "counts": self._zones(),
-            "lines": self._lines(),
+            "lines": self._lines() if self.is_tracked else None,
             "crossings": self.crossings,
             "tracks": tracks,
         }
@@ -196,9 +201,11 @@ def text_lines(report: Report) -> list[str]:
     lines.append(f"{report.frames} frames of {report.last_s:.1f} s at {report.camera.fps:g} fps{stream}")
     for (zone, cls), p in sorted(report.presence.items()):
         where = f"in zone {zone}" if zone else "in the picture"
-        uniques = f"{report.totals.uniques[cls]} different, " if not zone else ""
+        uniques = f"{report.totals.uniques[cls]} different, " if report.is_tracked and not zone else ""
         lines.append(f"  {cls:<10} {uniques}{p.mean:.2f} on average, {p.most} at most, {where}")
-    for line, classes in report.to_json()["lines"].items():
+    if not report.is_tracked:
+        lines.append("  too few frames a second to follow anybody: no visits, no line crossings")
+    for line, classes in (report.to_json()["lines"] or {}).items():
         for cls, ways in classes.items():
             lines.append(f"  {cls:<10} crossed {line}: {ways['in']} in, {ways['out']} out")
     if report.damaged:

@@ -131,7 +131,7 @@ def _analyze_image(request: AnalyzeRequest, camera: CameraConfig, detector: Dete
     result = detector.detect_images([pixels], request.min_score)[0]
     detections = detections_of(result, detector)
     frame = analysis.process(0.0, detections)
-    report = Report(request.source, camera, detector.bundle, is_image=True)
+    report = Report(request.source, camera, detector.bundle, is_image=True, is_tracked=False)
     report.add(0.0, frame, detections)
     if request.annotate is not None:
         write_image(request.annotate, draw(pixels, frame, camera, report.totals, detections))
@@ -140,7 +140,7 @@ def _analyze_image(request: AnalyzeRequest, camera: CameraConfig, detector: Dete
 
 def _analyze_video(request: AnalyzeRequest, camera: CameraConfig, detector: Detector) -> Report:
     analysis = CameraAnalysis(camera)
-    report = Report(request.source, camera, detector.bundle, is_image=False)
+    report = Report(request.source, camera, detector.bundle, is_image=False, is_tracked=analysis.tracked)
     frames = SampledFrames(camera, is_recording=camera.source_kind == "file")
     writer = VideoWriter(request.annotate, camera.fps) if request.annotate else None
     progress = _Progress()

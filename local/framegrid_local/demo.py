@@ -76,6 +76,9 @@ class _Demo:
             self._say_addresses()
             counting = CountingWindow(self._chain, self._sim_port, self._names)
             counting.begin(FIRST_FRAMES_S, self._switch.requested)
+            self._console.say(
+                f"Frames are counted since {counting.first_frames_s - self._started_s:.1f} s.\n"
+            )
             self._watch(counting, seconds)
             status = self._finish(counting, is_timed=seconds > 0)
         except StopRequestedError:
@@ -87,8 +90,8 @@ class _Demo:
 
     def _start(self) -> None:
         self._console.say(
-            f"Starting {self._chain.replicas} detector replica(s), PostgreSQL, the cameras and the page; "
-            f"logs: {self._state.logs}"
+            f"Starting {self._chain.replicas} detector replica(s), PostgreSQL, the page and the cameras, "
+            f"whose clips are drawn the first time.\nLogs: {self._state.logs}"
         )
         self._chain.start()
         answer = health.get_json(self._sim_port, "/cameras")
@@ -139,6 +142,7 @@ class _Demo:
         summary = {
             **summary_of(run, verdict, figures),
             "replicas": self._chain.replicas,
+            "start_s": round(counting.first_frames_s - self._started_s, 1),
             "seconds": round(to_s - counting.from_s, 1),
             "restarts": sum(self._chain.restarts().values()),
         }

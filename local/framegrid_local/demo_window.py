@@ -27,6 +27,7 @@ class CountingWindow:
         self._sim_port = sim_port
         self._names = names
         self._before: dict[str, CameraFigures] = {}
+        self.first_frames_s = 0.0  # when every camera had a frame processed
         self.from_s = 0.0
 
     def begin(self, timeout_s: float, cancel: threading.Event) -> None:
@@ -45,6 +46,7 @@ class CountingWindow:
                 raise LocalError(f"no frame of {', '.join(late)} was processed in {timeout_s:.0f} s: {said}")
             if cancel.wait(POLL_S):
                 raise StopRequestedError("stopped while starting")
+        self.first_frames_s = time.time()
         cancel.wait(WARM_UP_S)
         self.from_s = time.time()
         self._before = camera_figures(self._chain.status())

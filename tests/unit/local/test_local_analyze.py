@@ -142,6 +142,18 @@ def test_slower_sampling_analyses_fewer_frames(
     assert json.loads(capsys.readouterr().out)["frames"] == pytest.approx(2 * SECONDS, abs=1)
 
 
+def test_frames_too_far_apart_say_nothing_of_visits(
+    walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_analyze(request(walk, tmp_path, fps=0.4))
+    found = json.loads(capsys.readouterr().out)
+    assert found["frames"] >= 1
+    assert found["uniques"] == {"person": None, "vehicle": None}
+    assert found["lines"] is None
+    run_analyze(request(walk, tmp_path, fps=0.4, output="text"))
+    assert "too few frames a second to follow anybody" in capsys.readouterr().out
+
+
 def test_stops_after_the_seconds_asked_for(
     walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
