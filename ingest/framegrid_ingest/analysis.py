@@ -236,6 +236,7 @@ class CameraAnalysis:
             chosen,
             same_class_iou=settings.same_class_iou,
             other_class_iou=settings.other_class_iou,
+            part_inside=settings.part_inside,
         )
         return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep))
 

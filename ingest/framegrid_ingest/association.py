@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from framegrid_ingest.geometry import TINY, FloatArray, overlap
+from framegrid_ingest.geometry import TINY, FloatArray, overlap_and_inside
 
 # How much the nearer edge counts against the centre, in the squared distance between two boxes.
 EDGE_WEIGHT = 0.75
@@ -76,6 +76,7 @@ def without_duplicates(
     *,
     same_class_iou: float,
     other_class_iou: float,
+    part_inside: float,
 ) -> list[int]:
     """Indices of the boxes to keep, best score first.
 
@@ -87,15 +88,17 @@ def without_duplicates(
     order = sorted(range(count), key=lambda i: (-scores[i], tuple(boxes_xyxy[i])))
     if count < 2:
         return order
-    iou = overlap(boxes_xyxy[order], boxes_xyxy[order])
-    if (iou * _better(count)).max() < min(same_class_iou, other_class_iou):
+    iou, inside = overlap_and_inside(boxes_xyxy[order])
+    if (iou * _better(count)).max() < min(same_class_iou, other_class_iou) and (
+        (inside * _better(count)).max() < part_inside
+    ):
         return order
     keep: list[int] = []
     for i in range(count):
         name = class_names[order[i]]
         for k in keep:
             limit = same_class_iou if class_names[order[k]] == name else other_class_iou
-            if iou[k, i] >= limit:
+            if iou[k, i] >= limit or (inside[k, i] >= part_inside and class_names[order[k]] == name):
                 break
         else:
             keep.append(i)

@@ -27,14 +27,15 @@ def is_leaving(track: Track, settings: TrackerSettings) -> bool:
     motion = track.motion
     if not (0.0 < motion.x < 1.0 and 0.0 < motion.y < 1.0 + motion.h / 2):
         return True
-    if not at_border(track.last_box, settings.border):
-        return False
     if track.last_seen_s - track.first_seen_s < settings.settle_s:
         return False  # it has just come in; its speed is not known well enough
     outward = _outward_speeds(track)
     fast = settings.leaving_speed * track.seen_at[2]
     touched = sides_touched(track.last_box, settings.border)
-    return any(speed > fast for speed, at in zip(outward, touched, strict=True) if at)
+    if any(speed > fast for speed, at in zip(outward, touched, strict=True) if at):
+        return True
+    half = motion.w / 2  # unseen, it may have reached the side meanwhile
+    return (motion.x - half <= 0.0 and outward[0] > fast) or (motion.x + half >= 1.0 and outward[2] > fast)
 
 
 def is_entering(track: Track, settings: TrackerSettings) -> bool:

@@ -5,18 +5,25 @@ from collections.abc import Sequence
 
 from framegrid_ingest.border import is_entering
 from framegrid_ingest.geometry import segment_distance
-from framegrid_ingest.track import BoxTuple, PathPoint, Track, TrackerSettings
+from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 
 
 def _area(box: BoxTuple) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _is_inside(box: BoxTuple, other: BoxTuple, settings: TrackerSettings) -> bool:
-    """Does most of the box's area lie inside the other, give or take the wobble of a box at the border?"""
+def _is_remnant(box: BoxTuple, lost: Track, settings: TrackerSettings) -> bool:
+    """Does most of the box lie where the lost object was, or between there and where it went out?"""
     give = settings.border
-    w = min(box[2], other[2] + give) - max(box[0], other[0] - give)
-    h = min(box[3], other[3] + give) - max(box[1], other[1] - give)
+    x1, y1, x2, y2 = lost.last_box
+    if lost.leaving:
+        vx, vy = lost.seen_speed
+        if abs(vx) > abs(vy):
+            x1, x2 = (0.0, x2) if vx < 0.0 else (x1, 1.0)
+        else:
+            y1, y2 = (0.0, y2) if vy < 0.0 else (y1, 1.0)
+    w = min(box[2], x2 + give) - max(box[0], x1 - give)
+    h = min(box[3], y2 + give) - max(box[1], y1 - give)
     return max(w, 0.0) * max(h, 0.0) >= settings.remnant_share * _area(box)
 
 
@@ -41,13 +48,13 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
         if (
             not (grows or came_in)
             and gap_s <= settings.remnant_s
-            and _is_inside(new.first_box, track.last_box, settings)
+            and _is_remnant(new.first_box, track, settings)
         ):
             cost = 0.0
         elif track.leaving or (came_in and gap_s > settings.remnant_s):
             continue
         else:
-            cost = _relink_cost(track, gap_s, new.path[0], settings)
+            cost = _relink_cost(track, new, settings)
         if cost < 1.0 and (best is None or (cost, track.order) < best):
             best, found = (cost, track.order), track
     return found
@@ -69,11 +76,14 @@ def upon(box: BoxTuple, tracks: Sequence[Track], settings: TrackerSettings) -> T
     return None
 
 
-def _relink_cost(lost: Track, gap_s: float, birth: PathPoint, settings: TrackerSettings) -> float:
+def _relink_cost(lost: Track, new: Track, settings: TrackerSettings) -> float:
     """Below 1 when a re-link is allowed."""
-    _, x, y, size = birth
+    _, x, y, size = new.path[0]
     last_x, last_y, last_size = lost.seen_at
+    gap_s = new.first_seen_s - lost.last_seen_s
     speed_x, speed_y = lost.cruise_speed()
+    if gap_s - settings.relink_outside_s > _time_to_border(last_x, last_y, speed_x, speed_y):
+        return math.inf  # it has long walked out of the picture, hidden by what hid it
     ahead = (last_x + speed_x * gap_s, last_y + speed_y * gap_s)
     far_s = settings.relink_faster * gap_s
     farthest = (last_x + speed_x * far_s, last_y + speed_y * far_s)
@@ -81,4 +91,21 @@ def _relink_cost(lost: Track, gap_s: float, birth: PathPoint, settings: TrackerS
     along = math.hypot(x - ahead[0], y - ahead[1]) / last_size
     near = settings.relink_base + settings.relink_slope * min(gap_s, settings.relink_slope_cap_s)
     ratio = abs(math.log(size / last_size)) / settings.relink_size
-    return max(aside / near, ratio) + settings.relink_along * min(along / (near + gap_s), 1.0)
+    cost = max(aside / near, ratio) + settings.relink_along * min(along / (near + gap_s), 1.0)
+    new_x, new_y = new.cruise_speed()
+    moving = settings.relink_moving * last_size
+    both_move = math.hypot(speed_x, speed_y) > moving and math.hypot(new_x, new_y) > moving
+    if both_move and speed_x * new_x + speed_y * new_y < 0.0:
+        cost += settings.relink_opposed
+    return cost
+
+
+def _time_to_border(x: float, y: float, vx: float, vy: float) -> float:
+    """Seconds until a point in the picture leaves it."""
+    times = [math.inf]
+    for at, speed in ((x, vx), (y, vy)):
+        if speed > 0.0:
+            times.append((1.0 - at) / speed)
+        elif speed < 0.0:
+            times.append(-at / speed)
+    return min(times)

@@ -24,6 +24,8 @@ class TrackerSettings:
     # Two boxes that cover each other this much are one object: within a model class / across model classes.
     same_class_iou: float = 0.85
     other_class_iou: float = 0.7
+    # A box that lies this far inside a better one of its model class is a part of that object.
+    part_inside: float = 0.9
     # Standard deviation of log width and log height between a track and its next detection.
     size_noise: float = 0.25
     # Twice the negative log-likelihood at which a detection is rather somebody else (chi-square, 4 degrees:
@@ -69,7 +71,15 @@ class TrackerSettings:
     # candidates.
     relink_along: float = 0.2
     # Log of the size ratio at which a re-link is refused.
-    relink_size: float = 0.6
+    relink_size: float = 0.5
+    # Seconds after which one who was on his way out, when he was hidden, does not come back.
+    relink_outside_s: float = 4.0
+    # Added for one who comes back the other way; both speeds above the second number (sizes/s).
+    relink_opposed: float = 0.4
+    relink_moving: float = 0.3
+    # Added to the cost of a doubtful box for a track that was out of sight: it is rather a second box of
+    # another.
+    doubtful_bias: float = 8.0
     # A birth this soon, this far inside the box of a track just lost, is what is still to be seen of that
     # object.
     remnant_s: float = 0.5
@@ -120,6 +130,7 @@ class Track:
         "first_box",
         "first_seen_s",
         "frames",
+        "frames_unseen",
         "free_size",
         "hits",
         "last_box",
@@ -145,6 +156,7 @@ class Track:
         self.first_seen_s = self.last_seen_s = motion.time_s
         self.first_box = self.last_box = box
         self.frames = 1  # watched since birth
+        self.frames_unseen = 0  # watched since the last detection, the present one included
         self.hits = 0
         self.evidence = 0.0  # of being an object of its own: hits, doubtful ones for less
         self.free_size: tuple[float, float] | None = None  # width and height when last not cut by the border
@@ -169,6 +181,7 @@ class Track:
         """Take note of a detection at the motion's time."""
         self.hits += 1
         self.unseen_s = 0.0
+        self.frames_unseen = 0
         self.leaving = False
         self.last_seen_s = self.motion.time_s
         self.last_box = box

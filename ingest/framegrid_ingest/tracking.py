@@ -92,6 +92,7 @@ class Tracker:
             track.motion.predict(time_s, coasting=track.unseen_s > 0.0)
             track.unseen_s += watched_s
             track.frames += 1
+            track.frames_unseen += 1
             # Beyond the border already: whoever appears there now is somebody else.
             track.leaving = track.leaving or not 0.0 < track.motion.x < 1.0
         seen: list[Track] = []
@@ -131,6 +132,9 @@ class Tracker:
             extra_variance=np.where(cut, settings.border_noise**2, 0.0),
             floor_variance=self._floor_variance,
         )
+        away = np.array([track.confirmed and track.frames_unseen > 1 for track in tracks])
+        if away.any():
+            cost += settings.doubtful_bias * away[:, None] * self._doubtful(boxes)[None, :]
         pairs = assign(cost, self._settings.match_limit)
         taken, busy = set(), set()
         for row, column in pairs:
@@ -140,6 +144,14 @@ class Tracker:
             taken.add(column)
         waiting = [track for row, track in enumerate(tracks) if row not in busy]
         return waiting, [int(i) for column, i in enumerate(strong) if column not in taken]
+
+    def _doubtful(self, boxes: FloatArray) -> FloatArray:
+        """1 for each box (n, 4), best first, that may be a second box of an object that has a better one."""
+        result = np.zeros(len(boxes))
+        if len(boxes) > 1:
+            better = np.triu(overlap(boxes, boxes), 1).max(axis=0)
+            result[better >= self._settings.doubtful_iou] = 1.0
+        return result
 
     def _match_weak(
         self, waiting: list[Track], weak: np.ndarray, observed: Observations, seen: list[Track]

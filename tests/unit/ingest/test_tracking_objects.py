@@ -188,15 +188,23 @@ def test_assignment_is_the_best_in_total_and_leaves_bad_pairs_apart():
     assert assign(np.full((2, 3), 50.0), 10.0) == []
 
 
+def keep(boxes, scores, names, **limits):
+    limits = {"same_class_iou": 0.95, "other_class_iou": 0.7, "part_inside": 0.9} | limits
+    return without_duplicates(np.array(boxes), np.array(scores), names, **limits)
+
+
 def test_duplicates_go_by_class_and_overlap():
-    boxes = np.array([[0.1, 0.1, 0.3, 0.3], [0.11, 0.1, 0.31, 0.3], [0.6, 0.6, 0.8, 0.8]])
-    scores = np.array([0.5, 0.9, 0.7])
-    same = without_duplicates(boxes, scores, ["car", "car", "car"], same_class_iou=0.95, other_class_iou=0.7)
-    other = without_duplicates(
-        boxes, scores, ["car", "truck", "car"], same_class_iou=0.95, other_class_iou=0.7
-    )
-    assert same == [1, 2, 0]
-    assert other == [1, 2]
+    boxes = [[0.1, 0.1, 0.3, 0.3], [0.12, 0.1, 0.32, 0.3], [0.6, 0.6, 0.8, 0.8]]
+    scores = [0.5, 0.9, 0.7]
+    assert keep(boxes, scores, ["car", "car", "car"], part_inside=0.99) == [1, 2, 0]
+    assert keep(boxes, scores, ["car", "truck", "car"]) == [1, 2]
+
+
+def test_a_box_within_a_better_one_of_its_class_is_a_part_of_it():
+    boxes = [[0.1, 0.1, 0.3, 0.5], [0.12, 0.3, 0.28, 0.5]]
+    assert keep(boxes, [0.9, 0.6], ["person", "person"]) == [0]
+    assert keep(boxes, [0.6, 0.9], ["person", "person"]) == [1, 0]
+    assert keep(boxes, [0.9, 0.6], ["bus", "car"]) == [0, 1]
 
 
 def test_overlap_is_intersection_over_union():
