@@ -45,7 +45,7 @@ doctor: setup ## what this machine has, and what that means here
 	@$(BIN)/framegrid doctor
 
 test: setup-test ## all tests: unit, integration, the demo from end to end
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(PYTEST_ARGS)
 
 test-unit: setup-test ## unit tests alone: seconds, no network, no Ray
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -60,6 +60,7 @@ class Report:
         self.is_image = is_image
         self.frames = 0
         self.damaged = 0
+        self.missed = 0
         self.last_s = 0.0
         self.totals = Totals()
         self.presence: dict[tuple[str, str], Presence] = {}
@@ -95,8 +96,9 @@ class Report:
         if self.is_image:
             self.boxes = boxes_of(detections)
 
-    def end(self, closed: list[ClosedTrack], facts: StreamFacts | None) -> None:
-        """The tracks still open at the end."""
+    def end(self, closed: list[ClosedTrack], facts: StreamFacts | None, missed: int) -> None:
+        """The tracks still open at the end, and how many frames were due and never came."""
+        self.missed = missed
         self.tracks.extend(closed)
         self.tracks.sort(key=lambda track: track.started_at_s)
         self.facts = facts
@@ -127,6 +129,7 @@ class Report:
             "fps": self.camera.fps,
             "seconds": round(self.last_s, 3),
             "damaged": self.damaged,
+            "missed": self.missed,
             "uniques": {cls: self.totals.uniques[cls] if self.is_tracked else None for cls in classes},
             "counts": self._zones(),
             "lines": self._lines() if self.is_tracked else None,
@@ -208,6 +211,10 @@ def text_lines(report: Report) -> list[str]:
     for line, classes in (report.to_json()["lines"] or {}).items():
         for cls, ways in classes.items():
             lines.append(f"  {cls:<10} crossed {line}: {ways['in']} in, {ways['out']} out")
+    if report.missed:
+        lines.append(
+            f"  {report.missed} frames were due and not seen: the camera or this machine was too slow"
+        )
     if report.damaged:
         lines.append(f"  {report.damaged} damaged frames were left out")
     return lines

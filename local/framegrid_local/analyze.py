@@ -160,11 +160,14 @@ def _analyze_video(request: AnalyzeRequest, camera: CameraConfig, detector: Dete
             if writer is not None:
                 writer.write(draw(to_bgr(frame.picture), analysed, camera, report.totals, None))
             progress.show(report)
+    except KeyboardInterrupt:
+        progress.end()
+        print("framegrid: stopped; this is what was seen until then", file=sys.stderr)
     finally:
         progress.end()
         if writer is not None:
             writer.close()
-    report.end(analysis.close(report.last_s), frames.facts)
+    report.end(analysis.close(report.last_s), frames.facts, sum(frames.missed.values()))
     if not report.frames:
         raise LocalError(f"{camera.url}: no frame could be analysed ({report.damaged} damaged)")
     return report

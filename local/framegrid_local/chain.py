@@ -91,6 +91,11 @@ class Chain:
         """Where to point a browser; empty without the page."""
         return f"http://{ports.LOOPBACK}:{self.page_port}" if self.page_port else ""
 
+    @property
+    def serve_address(self) -> str:
+        """Serve's HTTP API."""
+        return f"http://{ports.LOOPBACK}:{self.serve_port}"
+
     def start(self) -> None:
         """Starts all but ingest; returns when the database, Serve and the extra services are ready.
 
@@ -199,7 +204,7 @@ class Chain:
 
     def _ingest(self) -> ProcessService:
         config = {
-            "serve_url": f"http://{ports.LOOPBACK}:{self.serve_port}",
+            "serve_url": self.serve_address,
             "cameras": str(self.workload.cameras_path.absolute()),
             "http_port": self.ingest_port,
             "interval_s": self.workload.interval_s,

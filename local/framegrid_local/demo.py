@@ -113,6 +113,7 @@ class _Demo:
         psql = self._chain.postgres.psql if self._chain.postgres else "psql"
         self._console.say(f'SQL:      {psql} "{self._chain.database_url}"')
         self._console.say(f"Cameras:  http://{ports.LOOPBACK}:{self._sim_port}/")
+        self._console.say(f"Serve:    {self._chain.serve_address}/v1/models")
         self._console.say("Ctrl-C stops everything.\n")
 
     def _watch(self, counting: CountingWindow, seconds: float) -> None:

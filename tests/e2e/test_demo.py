@@ -166,7 +166,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(state_dir: Path) -> None:
     assert run.wait_until_nothing_lives(within_s=60) == []
 
 
-def test_a_crashed_part_is_started_again_and_counting_goes_on(state_dir: Path) -> None:
+def test_crashed_parts_are_started_again_and_counting_goes_on(state_dir: Path) -> None:
     with start(state_dir, "--cameras", "1", "--no-page") as run:
         run.wait_for(r"^camera-1 +running ")
         (ingest,) = [
@@ -177,14 +177,39 @@ def test_a_crashed_part_is_started_again_and_counting_goes_on(state_dir: Path) -
         os.kill(ingest, signal.SIGKILL)
         run.wait_for(r"ingest +crashed: ended with status 137", within_s=30)
         run.wait_for(r"ingest +ready[\s\S]*ingest +ready", within_s=60)
-        seen = len(run.lines)
+        assert_counting_goes_on(run)
+
+        url = (state_dir / "database-url").read_text().strip()
+        before = newest_row(url)
+        pid_file = state_dir / "postgres" / "cluster" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+        run.wait_for(r"database +crashed", within_s=30)
+        run.wait_for(r"database +ready[\s\S]*database +ready", within_s=60)
+        assert_counting_goes_on(run)
         until = time.monotonic() + 30
-        while not any("running" in line for line in run.lines[seen:]) and time.monotonic() < until:
-            time.sleep(0.2)
-        assert any("running" in line for line in run.lines[seen:]), run.output
+        while newest_row(url) < before + 5 and time.monotonic() < until:
+            time.sleep(0.5)
+        assert newest_row(url) >= before + 5
         run.process.send_signal(signal.SIGTERM)
         assert run.end() == 0, run.output
     assert run.wait_until_nothing_lives(within_s=5) == []
+
+
+def assert_counting_goes_on(run: Run) -> None:
+    seen = len(run.lines)
+    until = time.monotonic() + 30
+    while not any(" running " in line for line in run.lines[seen:]) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert any(" running " in line for line in run.lines[seen:]), run.output
+
+
+def newest_row(url: str) -> float:
+    """Unix time of the newest coverage row with a processed frame."""
+    query = "SELECT extract(epoch FROM max(time))::float8 FROM framegrid.coverage WHERE processed > 0"
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return float(row[0])
 
 
 def is_ingest_of(cmdline: Path, mark: str) -> bool:
