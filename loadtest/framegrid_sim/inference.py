@@ -20,7 +20,7 @@ _STRIDE = 32
 class OnnxDetector:
     """Runs an ONNX file of the YOLOv8 layout through OpenVINO on the CPU, at the picture's own shape."""
 
-    def __init__(self, weights: Path, score: float = 0.01, iou: float = 0.6) -> None:
+    def __init__(self, weights: Path, score: float = 0.01, iou: float = 0.7) -> None:
         import openvino
 
         core = openvino.Core()

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,15 @@ logger = logging.getLogger(__name__)
 NAME = "street-sim"
 LICENCE = "AGPL-3.0"
 SCORE_THRESHOLD = 0.35
-IOU_THRESHOLD = 0.6
+IOU_THRESHOLD = 0.7  # friends walk close together: at 0.6 person mAP50 is a hundredth lower
 FIRST_STREETS = 100  # training begins with so many
 FRAMES_PER_STREET = 12
 HELD_OUT_STREETS = 50
 HELD_OUT_FRAMES = 8
 GOAL = 0.95
+# Asked for in the measure: objects of which at least half shows. The box of the whole of what shows less is a
+# guess. What is countable but more hidden is measured too, in map50_person_hidden.
+EVALUATED_VISIBLE_SHARE = 0.5
 WEIGHTS_FILE = "weights.pt"  # in the data folder: what --resume goes on from
 
 
@@ -83,7 +86,8 @@ def evaluate(weights: Path, samples: Sequence[Sample]) -> dict[str, Any]:
     """AP at IoU 0.5 on labelled frames, by class and by counted class, through the ONNX file itself."""
     detector = OnnxDetector(weights)
     found = [detector.detect(sample.jpeg) for sample in samples]
-    truth = [sample.labels for sample in samples]
+    every = [sample.labels for sample in samples]
+    truth = [replace(t, ignore=t.ignore | (t.visible < EVALUATED_VISIBLE_SHARE)) for t in every]
     vehicles = [k for k, name in enumerate(CLASSES) if name != "person"]
     by_class = {name: round(average_precision(found, truth, [k]), 4) for k, name in enumerate(CLASSES)}
     means = [by_class[CLASSES[k]] for k in vehicles if not math.isnan(by_class[CLASSES[k]])]
@@ -92,7 +96,13 @@ def evaluate(weights: Path, samples: Sequence[Sample]) -> dict[str, Any]:
         "map50_vehicle": round(average_precision(found, truth, vehicles), 4),
         "map50_vehicle_class_mean": round(sum(means) / max(len(means), 1), 4),
         **{f"map50_{name}": value for name, value in by_class.items() if name != "person"},
+        "map50_person_hidden": round(average_precision(found, every, [0]), 4),
+        "map50_vehicle_hidden": round(average_precision(found, every, vehicles), 4),
         "held_out_frames": len(samples),
+        "measured": (
+            f"AP at IoU 0.5 on held-out streets: visible share >= {EVALUATED_VISIBLE_SHARE:g} "
+            f"(*_hidden: >= {MIN_VISIBLE_SHARE:g}), height >= {MIN_HEIGHT_PX:g} px of 640"
+        ),
     }
 
 
@@ -101,16 +111,19 @@ def write_bundle(folder: Path, weights: Path, metrics: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = weights.read_bytes()
     (folder / f"{NAME}.onnx").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y.%m.%d")
     manifest = {
         "name": NAME,
-        "version": datetime.datetime.now(datetime.timezone.utc).strftime("%Y.%m.%d"),
+        # With the digest, so that no two weights ever have the same version in the database.
+        "version": f"{today}-{digest[:8]}",
         "licence": LICENCE,
         "layout": "yolov8",
         "classes": list(CLASSES),
         "input_size": INPUT_SIZE,
         "dynamic": True,
         "weights": f"{NAME}.onnx",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "thresholds": {"score": SCORE_THRESHOLD, "iou": IOU_THRESHOLD},
         "precision": "fp32",
         "source": (
@@ -150,7 +163,6 @@ class _Finish:
             network.export_onnx(model, weights)
             metrics = {
                 **evaluate(weights, list(read_set(self.held_out))),
-                "labelled": f"visible share >= {MIN_VISIBLE_SHARE}, height >= {MIN_HEIGHT_PX:g} px of 640",
                 "training_minutes": round(minutes, 1),
                 "training_streets": sum(1 for _ in self.train_folder.glob("*.npz")),
             }
