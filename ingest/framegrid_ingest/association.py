@@ -89,9 +89,10 @@ def without_duplicates(
     if count < 2:
         return order
     iou, inside = overlap_and_inside(boxes_xyxy[order])
-    if (iou * _better(count)).max() < min(same_class_iou, other_class_iou) and (
-        (inside * _better(count)).max() < part_inside
-    ):
+    better = _better(count)
+    iou *= better
+    inside *= better
+    if iou.max() < min(same_class_iou, other_class_iou) and inside.max() < part_inside:
         return order
     keep: list[int] = []
     for i in range(count):

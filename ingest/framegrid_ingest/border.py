@@ -7,6 +7,11 @@ module tells the two apart. A box at the border is cut by it, so it is the inner
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 
 
+def area(box: BoxTuple) -> float:
+    """Width times height, relative to the picture."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
 def depths(box: BoxTuple) -> tuple[float, float, float, float]:
     """How far the box reaches into the picture from the left, top, right and bottom border."""
     return box[2], box[3], 1.0 - box[0], 1.0 - box[1]

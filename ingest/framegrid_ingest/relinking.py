@@ -3,13 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from framegrid_ingest.border import is_entering
+from framegrid_ingest.border import area, is_entering
 from framegrid_ingest.geometry import segment_distance
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
-
-
-def _area(box: BoxTuple) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _is_remnant(box: BoxTuple, lost: Track, settings: TrackerSettings) -> bool:
@@ -24,7 +20,7 @@ def _is_remnant(box: BoxTuple, lost: Track, settings: TrackerSettings) -> bool:
             y1, y2 = (0.0, y2) if vy < 0.0 else (y1, 1.0)
     w = min(box[2], x2 + give) - max(box[0], x1 - give)
     h = min(box[3], y2 + give) - max(box[1], y1 - give)
-    return max(w, 0.0) * max(h, 0.0) >= settings.remnant_share * _area(box)
+    return max(w, 0.0) * max(h, 0.0) >= settings.remnant_share * area(box)
 
 
 def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettings) -> Track | None:
@@ -35,7 +31,7 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
     shorter the gap, and have a similar size. Who left through the border does not come back, but the last of
     him may be seen once more; who came in through the border is nobody's continuation.
     """
-    grows = _area(new.last_box) > settings.remnant_growth * _area(new.first_box)
+    grows = area(new.last_box) > settings.remnant_growth * area(new.first_box)
     came_in = is_entering(new, settings)
     if new.parent in candidates and not came_in:
         return new.parent  # two boxes of one object, of which this one went on
@@ -58,22 +54,6 @@ def best_relink(new: Track, candidates: Sequence[Track], settings: TrackerSettin
         if cost < 1.0 and (best is None or (cost, track.order) < best):
             best, found = (cost, track.order), track
     return found
-
-
-def upon(box: BoxTuple, tracks: Sequence[Track], settings: TrackerSettings) -> Track | None:
-    """The track on whose last box `box` lies, so that it may be a second box of the same object."""
-    for track in tracks:
-        other = track.last_box
-        w = min(box[2], other[2]) - max(box[0], other[0])
-        h = min(box[3], other[3]) - max(box[1], other[1])
-        if w <= 0.0 or h <= 0.0:
-            continue
-        shared, area, other_area = w * h, _area(box), _area(other)
-        if shared >= settings.doubtful_inside * min(area, other_area):
-            return track
-        if shared >= settings.doubtful_iou * (area + other_area - shared):
-            return track
-    return None
 
 
 def _relink_cost(lost: Track, new: Track, settings: TrackerSettings) -> float:

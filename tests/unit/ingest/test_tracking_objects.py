@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from framegrid_ingest.association import assign, without_duplicates
 from framegrid_ingest.geometry import overlap, points_in_polygon
+from framegrid_ingest.matching import Observations
 from framegrid_ingest.motion import Motion, MotionSettings
 from framegrid_ingest.track import TrackerSettings
-from framegrid_ingest.tracking import Observations, Tracker
+from framegrid_ingest.tracking import Tracker
 
 W, H = 0.05, 0.18
 
