@@ -19,8 +19,8 @@ import numpy.typing as npt
 from framegrid_ingest.association import without_duplicates
 from framegrid_ingest.counting import Direction, LineCounter, LineCrossing, LineLike, ZoneCounter, ZoneLike
 from framegrid_ingest.geometry import FloatArray
-from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 from framegrid_ingest.matching import Observations
+from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
 from framegrid_ingest.tracking import Tracker
 
 # A clock that steps back by less than this (seconds) means frames out of order; by more, that it was set.

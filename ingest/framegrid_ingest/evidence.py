@@ -2,8 +2,8 @@
 
 How much depends on where it was born. Who comes in through the border is expected. Nobody appears in the
 middle of a street: there it may be a ghost, a second box of somebody (detectors draw them, of a part or with
-the shadow, for seconds), or somebody who comes out from behind another. Evidence is a detection where no surer
-track is.
+the shadow, for seconds), or somebody who comes out from behind another. Evidence is a detection where no
+surer track is.
 """
 
 from collections.abc import Iterable, Sequence

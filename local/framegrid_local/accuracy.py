@@ -5,8 +5,8 @@ detector and the counting over them and prints a table; without `--model` a dete
 stands in for it. Counting sees what a camera's would: boxes, scores and class names.
 
 Two truths of the line crossings are told. One has every crossing of the scene. The other, "seen", leaves out
-those of objects that could not be seen for half a second on both sides of the line (a car that drives beside
-a bus all the way): no counting could know of them.
+those of objects that could not be seen on both sides of the line (a car that drives beside a bus all the
+way): no counting could know of them.
 """
 
 from __future__ import annotations
