@@ -49,6 +49,18 @@ def test_a_preferred_port_is_kept_while_it_is_free() -> None:
         assert ports.free_port(port) != port
 
 
+def test_ports_are_picked_where_outgoing_connections_are_never_put(tmp_path: Path) -> None:
+    ephemeral = tmp_path / "range"
+    ephemeral.write_text("32768\t60999\n")
+    assert ports._pickable(ephemeral) == range(32_000, 32_768)
+    ephemeral.write_text("1024\t65535\n")
+    assert ports._pickable(ephemeral) == range(0)
+    assert ports._pickable(tmp_path / "missing") == range(0)
+    picked = {ports.free_port() for _ in range(20)}
+    assert len(picked) > 1
+    assert all(ports.is_free(port) for port in picked)
+
+
 def test_a_taken_port_is_refused_with_the_option_to_change() -> None:
     with socket.socket() as taken:
         taken.bind((ports.LOOPBACK, 0))
