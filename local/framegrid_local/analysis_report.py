@@ -139,7 +139,8 @@ class Report:
 
     def csv_rows(self) -> list[tuple[Any, ...]]:
         """One row per second, zone and class. Uniques and crossings stand in the row of the whole
-        picture."""
+        picture.
+        """
         crossed = Counter((math.floor(c["time_s"]), c["class"], c["direction"]) for c in self.crossings)
         rows: list[tuple[Any, ...]] = []
         for second, cells in sorted(self._seconds.items()):

@@ -1,7 +1,8 @@
 """`framegrid analyze`: count what is in a video, an image or a camera, in this process, without servers.
 
 The same sampling, model, tracking and counting as the servers use; a recording is read as fast as the
-machine can, and its times are seconds from its beginning."""
+machine can, and its times are seconds from its beginning.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def run_analyze(request: AnalyzeRequest) -> int:
 
 def camera_of(request: AnalyzeRequest) -> CameraConfig:
     """The request as a camera of `cameras.yaml`, so that the same rules hold. Raises UsageError,
-    ConfigError."""
+    ConfigError.
+    """
     import yaml
 
     classes = {

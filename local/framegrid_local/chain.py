@@ -1,7 +1,8 @@
 """The whole chain on one machine: database, Serve, ingest and the page, wired together.
 
 `demo` and `up` differ in their cameras alone. Everything that a child is told is written to the state
-folder, so that a run can be looked at and repeated by hand."""
+folder, so that a run can be looked at and repeated by hand.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class CameraFigures:
     """What the live table shows. Crossings are totals of all lines and classes; truth is None when
-    unknown."""
+    unknown.
+    """
 
     name: str
     state: str

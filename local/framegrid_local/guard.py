@@ -7,7 +7,8 @@ included (Linux: this process is their reaper). A byte on standard input is a si
 the command. The exit status is the command's; 128 + N when signal N ended it.
 
 Standard library alone, and run by path with `-S -E`: it has to start in milliseconds and hold few
-megabytes."""
+megabytes.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def usable_cpus() -> int:
 
 def default_replicas(cpus: int | None = None) -> int:
     """One detector replica per core, less one core for the cameras, the database and the page; at least
-    1."""
+    1.
+    """
     return max(1, (usable_cpus() if cpus is None else cpus) - 1)
 
 

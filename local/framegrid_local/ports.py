@@ -31,7 +31,8 @@ def free_port(preferred: int = 0, host: str = LOOPBACK) -> int:
     """`preferred` when it is free, else one where outgoing connections are never put.
 
     The kernel's own pick would be among the ports of outgoing connections, and may be given to one of those
-    in the seconds until the server that it is for has started."""
+    in the seconds until the server that it is for has started.
+    """
     if preferred and is_free(preferred, host):
         return preferred
     candidates = _pickable()

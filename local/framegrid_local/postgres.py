@@ -6,7 +6,8 @@
 Over TCP with a password (scram-sha-256), so that any BI tool on this machine can connect. The data stays in
 the folder between runs, and the port too while it is free. As root the server runs under an account without
 rights (see pginstall.py); when that account cannot reach the folder the data goes to /var/lib/framegrid and
-the folder holds a link to it."""
+the folder holds a link to it.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class EmbeddedPostgres:
     """One server for one folder. `port` 0: the last one used when free, else any free one.
 
     `start()` returns when the server answers and database `framegrid` is there; raises PostgresError or
-    PortInUseError."""
+    PortInUseError.
+    """
 
     def __init__(self, data_dir: Path | str, port: int = 0) -> None:
         self.data_dir = Path(data_dir).absolute()

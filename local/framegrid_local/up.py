@@ -104,7 +104,8 @@ class CamerasWatch:
     """Notices edits of cameras.yaml that name other models, and gives serve those.
 
     Ingest reads the file on its own; here only the models matter. Finding one may mean a download, so it
-    happens in a thread; a broken file or an unknown model changes nothing and is said once."""
+    happens in a thread; a broken file or an unknown model changes nothing and is said once.
+    """
 
     def __init__(self, chain: Chain, console: Console) -> None:
         self._chain = chain
