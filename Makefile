@@ -56,7 +56,7 @@ lint: setup-test ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup-test ## measure this machine, write bench.json
+bench: setup-workshop ## measure this machine against its limits and Ultralytics, write bench.json
 	$(BIN)/python -m framegrid_local.bench
 
 clean: ## delete what runs left behind: the state folder with its database, caches
