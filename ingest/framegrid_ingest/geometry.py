@@ -30,16 +30,6 @@ def overlap(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
     return iou
 
 
-def overlap_and_inside(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """IoU of all pairs and the share of box [1] that lies inside box [0]; both (n, n)."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    sides = np.maximum(np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - low, 0.0)
-    shared = sides[..., 0] * sides[..., 1]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    union = area[:, None] + area[None, :] - shared
-    return shared / np.maximum(union, TINY), shared / np.maximum(area[None, :], TINY)
-
-
 def points_in_polygon(x: FloatArray, y: FloatArray, polygon: Sequence[Point]) -> BoolArray:
     """Which of the points (x, y), each (n,), lie inside the polygon (even-odd rule).
 

@@ -191,7 +191,7 @@ def test_assignment_is_the_best_in_total_and_leaves_bad_pairs_apart():
 
 def keep(boxes, scores, names, **limits):
     limits = {"same_class_iou": 0.95, "other_class_iou": 0.7, "part_inside": 0.9} | limits
-    return without_duplicates(np.array(boxes), np.array(scores), names, **limits)
+    return without_duplicates([tuple(box) for box in boxes], scores, names, **limits)
 
 
 def test_duplicates_go_by_class_and_overlap():
