@@ -98,7 +98,7 @@ class Chain:
         return f"http://{ports.LOOPBACK}:{self.serve_port}"
 
     def start(self) -> None:
-        """Starts all but ingest; returns when the database, Serve and the extra services are ready.
+        """Starts the database, Serve and the extra services; returns when they are ready.
 
         Raises LocalError; whatever was started is then stopped by stop().
         """
@@ -117,14 +117,14 @@ class Chain:
         if not self.database_url:
             self._start_database()
             self._upgrade()
-        if self.page_port:
-            self._supervisor.start("page", self._page())
         self._supervisor.wait_ready(*self.workload.extra, "serve")
 
     def start_ingest(self) -> None:
-        """Opens the cameras of the workload's file. Raises LocalError."""
+        """Opens the cameras of the workload's file, and begins to start the page. Raises LocalError."""
         self._supervisor.start("ingest", self._ingest())
         self._supervisor.wait_ready("ingest")
+        if self.page_port:  # only now: frames should not wait for it on a machine with few cores
+            self._supervisor.start("page", self._page())
 
     def wait_page(self) -> str:
         """Until the page answers: empty then, else why there is none (the counts do not need it)."""

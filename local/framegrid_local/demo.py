@@ -73,12 +73,10 @@ class _Demo:
         status = 0
         try:
             self._start()
-            self._say_addresses()
             counting = CountingWindow(self._chain, self._sim_port, self._names)
-            counting.begin(FIRST_FRAMES_S, self._switch.requested)
-            self._console.say(
-                f"Frames are counted since {counting.first_frames_s - self._started_s:.1f} s.\n"
-            )
+            counting.wait_frames(FIRST_FRAMES_S, self._switch.requested)
+            self._say_addresses(counting.first_frames_s - self._started_s)
+            counting.begin(self._switch.requested)
             self._watch(counting, seconds)
             status = self._finish(counting, is_timed=seconds > 0)
         except StopRequestedError:
@@ -103,11 +101,12 @@ class _Demo:
         )
         self._state.write_private(self._cameras_path, text)
         self._chain.start_ingest()
+
+    def _say_addresses(self, flow_s: float) -> None:
+        self._console.say(f"Frames flow {flow_s:.1f} s after the start.")
         no_page = self._chain.wait_page()
         if no_page:
             self._console.say(f"Going on without the page: {no_page}")
-
-    def _say_addresses(self) -> None:
         if self._chain.page_address:
             self._console.say(f"\nPage:     {self._chain.page_address}")
         psql = self._chain.postgres.psql if self._chain.postgres else "psql"

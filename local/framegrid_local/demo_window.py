@@ -30,8 +30,8 @@ class CountingWindow:
         self.first_frames_s = 0.0  # when every camera had a frame processed
         self.from_s = 0.0
 
-    def begin(self, timeout_s: float, cancel: threading.Event) -> None:
-        """Returns when every camera's frames are processed and tracks are warm.
+    def wait_frames(self, timeout_s: float, cancel: threading.Event) -> None:
+        """Returns when a frame of every camera has been processed.
 
         Raises LocalError when one has no frame in time, StopRequestedError when `cancel` is set meanwhile.
         """
@@ -47,7 +47,10 @@ class CountingWindow:
             if cancel.wait(POLL_S):
                 raise StopRequestedError("stopped while starting")
         self.first_frames_s = time.time()
-        cancel.wait(WARM_UP_S)
+
+    def begin(self, cancel: threading.Event) -> None:
+        """Begins to count when tracks are warm."""
+        cancel.wait(max(0.0, self.first_frames_s + WARM_UP_S - time.time()))
         self.from_s = time.time()
         self._before = camera_figures(self._chain.status())
 
