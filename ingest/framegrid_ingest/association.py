@@ -82,7 +82,7 @@ def without_duplicates(
 
     A van that the model also calls a truck is one vehicle: of boxes of one counted class that cover each
     other, the best scored stays; a box that lies inside a better one of its model class is a part of it. The
-    order of the boxes does not matter; equal scores are settled by position. Plain Python: at the ten boxes of
+    order of the boxes does not matter; equal scores are settled by position. Plain Python: at the boxes of
     a street it takes a third of numpy's time.
     """
     keep: list[int] = []
