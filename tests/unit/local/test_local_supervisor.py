@@ -59,7 +59,12 @@ def service(code: str, tmp_path: Path, *, name: str = "child", timeout_s: float 
     """Ready once it has written its process id into <name>.pid."""
     mark = tmp_path / f"{name}.pid"
     command = python(code.replace("READY", marks(mark)), tmp_path / f"{name}.log")
-    return ProcessService(name, command, mark.exists, ready_timeout_s=timeout_s)
+    return ProcessService(name, command, lambda: is_written(mark), ready_timeout_s=timeout_s)
+
+
+def is_written(mark: Path) -> bool:
+    """The file is there, and the line in it too."""
+    return mark.exists() and mark.read_text().endswith("\n")
 
 
 def pids(tmp_path: Path, name: str = "child") -> list[int]:
@@ -121,7 +126,7 @@ def test_keeps_trying_when_a_restart_fails(watched: Watched, tmp_path: Path) -> 
     flag = tmp_path / "broken"
     code = f"import os\nif os.path.exists({str(flag)!r}): raise SystemExit('still broken')\nREADY{SLEEP}"
     child = service(code, tmp_path)
-    child.is_ready = lambda: not flag.exists() and (tmp_path / "child.pid").exists()
+    child.is_ready = lambda: not flag.exists() and is_written(tmp_path / "child.pid")
     watched.supervisor.start("child", child)
     watched.supervisor.wait_ready("child")
     flag.touch()
@@ -174,8 +179,7 @@ def test_a_daemon_that_left_its_session_goes_with_its_parent(tmp_path: Path) -> 
         "    os._exit(0)\n"
     )
     process = GuardedProcess(python(daemon + SLEEP, tmp_path / "log"))
-    assert wait_until((tmp_path / "daemon.pid").exists)
-    assert wait_until(lambda: bool((tmp_path / "daemon.pid").read_text()))
+    assert wait_until(lambda: is_written(tmp_path / "daemon.pid"))
     process.stop()
     assert not alive(pids(tmp_path, "daemon")[0])
 
@@ -189,7 +193,7 @@ def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         "time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, marks(mark) + SLEEP, str(tmp_path / "log")])
-    assert wait_until(lambda: mark.exists() and bool(mark.read_text()))
+    assert wait_until(lambda: is_written(mark))
     child = pids(tmp_path)[0]
     assert alive(child)
     parent.kill()
@@ -237,7 +241,7 @@ def test_a_signal_is_passed_on_to_the_command(tmp_path: Path) -> None:
     note = f"open({str(mark)!r}, 'a').write('reread' + chr(10))"
     handler = f"import signal\nsignal.signal(signal.SIGHUP, lambda *_: {note})\n"
     process = GuardedProcess(python(handler + marks(mark) + SLEEP, tmp_path / "log"))
-    assert wait_until(lambda: mark.exists() and bool(mark.read_text()))
+    assert wait_until(lambda: is_written(mark))
     process.send_signal(signal.SIGHUP)
     assert wait_until(lambda: "reread" in mark.read_text())
     assert process.poll() is None
