@@ -20,6 +20,7 @@ from framegrid_local.supervisor import Event
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.25
+MODEL = "bench"
 FIRST_ROWS_S = 30.0
 
 
@@ -32,8 +33,8 @@ def running(
         state = StateDir(root)
         state.lock()
         cameras_path = root / "cameras.yaml"
-        cameras_path.write_text(yaml.safe_dump({"cameras": list(cameras)}))
-        workload = Workload(cameras_path, {"bench": bundle}, "bench", interval_s=INTERVAL_S)
+        cameras_path.write_text(yaml.safe_dump({"defaults": {"model": MODEL}, "cameras": list(cameras)}))
+        workload = Workload(cameras_path, {MODEL: bundle}, MODEL, interval_s=INTERVAL_S)
         settings = ChainSettings(state_dir=root, page=False, replicas=replicas)
         chain = Chain(settings, state, workload, _log)
         try:
