@@ -16,7 +16,7 @@ class MotionSettings:
     """How objects move, in sizes (sqrt of box width * height) and seconds."""
 
     # A detector's box wobbles by a few percent of its size from frame to frame.
-    measurement_noise: float = 0.05
+    measurement_noise: float = 0.055
     # Speed that is likely for an object just seen, sizes/s: a walker 1.2, a car in a side street 3.
     birth_speed: float = 2.0
     # Spectral density of the acceleration noise, sizes^2/s^3: a walker stops from 1.2 sizes/s within about 1

@@ -22,10 +22,10 @@ class TrackerSettings:
     # Detections below the class's min_score and above this one may continue a track, never begin one.
     low_score: float = 0.1
     # Two boxes that cover each other this much are one object: within a model class / across model classes.
-    same_class_iou: float = 0.85
+    same_class_iou: float = 0.65
     other_class_iou: float = 0.7
     # A box that lies this far inside a better one of its model class is a part of that object.
-    part_inside: float = 0.9
+    part_inside: float = 0.85
     # Standard deviation of log width and log height between a track and its next detection.
     size_noise: float = 0.25
     # Twice the negative log-likelihood at which a detection is rather somebody else (chi-square, 4 degrees:
@@ -40,7 +40,7 @@ class TrackerSettings:
     # Weak detections must lie on the prediction: overlap asked for.
     weak_iou: float = 0.4
     # Detections and seconds a track needs to be confirmed; at slow sampling two detections do.
-    confirm_hits: int = 4
+    confirm_hits: int = 5
     confirm_s: float = 0.25
     slow_confirm_hits: int = 2
     slow_interval_s: float = 0.4
@@ -52,7 +52,7 @@ class TrackerSettings:
     doubtful_weight: float = 0.25
     # Born in the middle of the picture upon somebody else's box, with nobody lost there: evidence needed, of
     # which doubtful boxes give none.
-    upon_evidence: float = 10.0
+    upon_evidence: float = 14.0
     # An unconfirmed track must have been detected in this share of the frames since its birth.
     confirm_share: float = 0.6
     # An unconfirmed track is dropped when unseen this long (or two samples, if that is longer).
@@ -62,8 +62,8 @@ class TrackerSettings:
     # A lost track may be re-linked this long: a person behind a parked van, a car behind a bus at the lights.
     relink_s: float = 20.0
     # Distance, in sizes, at which a re-link is refused: base + slope * gap, seconds of gap capped.
-    relink_base: float = 0.9
-    relink_slope: float = 0.8
+    relink_base: float = 1.1
+    relink_slope: float = 1.1
     relink_slope_cap_s: float = 3.0
     # A hidden walker may have gone this much further than at the speed he had.
     relink_faster: float = 1.3
