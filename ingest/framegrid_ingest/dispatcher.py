@@ -192,7 +192,12 @@ class Dispatcher:
 
     def _can_send(self, lane: Lane) -> bool:
         """A recording waits until its model is there; a camera's frames do not keep."""
-        return not lane.is_recording or self._catalog.get(lane.camera.model) is not None
+        if not lane.is_recording or self._catalog.get(lane.camera.model) is not None:
+            return True
+        told, self.last_error = self.last_error, self._no_model(lane.camera.model)
+        if self.last_error != told:
+            logger.warning("a recording waits for its model: %s", self.last_error)
+        return False
 
     async def _send(self, batch: list[Waiting]) -> None:
         settled: set[int] = set()

@@ -271,6 +271,7 @@ def test_a_recording_waits_for_its_model_and_loses_nothing(clock, sink, small_jp
         rig.dispatcher.ready(lane)
         await rig.settle()
         assert rig.serve.requests == []
+        assert "expected serve to name its models" in rig.dispatcher.last_error
         rig.models = MODELS
         await rig.catalog.refresh()
         rig.dispatcher.pump()
