@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -34,6 +35,8 @@ _READY_TIMEOUT_S = 180.0
 _POLL_S = 0.1
 # Ports that replicas listen on; HAProxy forwards to them.
 _REPLICA_PORTS = 200
+# Below the kernel's ephemeral range (from 32,768), where outgoing connections of others are.
+_PICKABLE_PORTS = range(10_000, 32_000)
 
 
 class Node:
@@ -181,7 +184,8 @@ def _environment(ray_dir: Path) -> dict[str, str]:
     haproxy_dir = ray_dir / "h"
     haproxy_dir.mkdir(exist_ok=True)
     metrics_port, stats_port, fallback_http, fallback_grpc = free_ports(4)
-    http_ports, grpc_ports = free_port_range(_REPLICA_PORTS), free_port_range(_REPLICA_PORTS)
+    http_ports = free_port_range(2 * _REPLICA_PORTS)
+    grpc_ports = http_ports + _REPLICA_PORTS
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
         # A token of this start alone, instead of one that Ray would keep in the home folder.
@@ -201,9 +205,9 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http_ports),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http_ports + _REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http_ports + _REPLICA_PORTS - 1),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_ports),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_ports + _REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_ports + _REPLICA_PORTS - 1),
         # The controller looks around twice a second instead of ten times: 2 % of a core saved.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         # On a busy machine a proxy takes longer than Ray's 5 s to come up, and was killed half way.
@@ -216,19 +220,24 @@ def _environment(ray_dir: Path) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many ports which are free now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
+    """That many ports which are free now, all different, where outgoing connections are never put.
+
+    The kernel's own pick would be among the ports of outgoing connections, and one of those may have it by
+    the time HAProxy listens, tens of seconds later. Raises StartError when nearly all are taken.
+    """
+    found: list[int] = []
+    for port in random.sample(_PICKABLE_PORTS, len(_PICKABLE_PORTS)):
+        if len(found) == count:
+            return found
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+    raise StartError(f"expected {count} free ports in {_PICKABLE_PORTS}, got {len(found)}; stop some servers")
 
 
 def free_port_range(count: int) -> int:
     """First port of a range that is mostly free; Ray skips the few ports in it that are taken."""
-    (port,) = free_ports(1)
-    # Below the kernel's ephemeral range (32768), where outgoing connections of others are not.
-    return 10_000 + (port * 7) % (32_000 - 10_000 - count)
+    return random.choice(_PICKABLE_PORTS[: len(_PICKABLE_PORTS) - count])
 
 
 def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, Any]:
