@@ -39,11 +39,11 @@ class TrackerSettings:
     border_noise: float = 0.2
     # Weak detections must lie on the prediction: overlap asked for.
     weak_iou: float = 0.4
-    # Detections and seconds a track needs to be confirmed; at slow sampling two detections do.
+    # What a track needs to be confirmed: seconds, and detections (at slow sampling as many as fit into the
+    # seconds, and at least two).
+    confirm_s: float = 0.4
     confirm_hits: int = 5
-    confirm_s: float = 0.25
-    slow_confirm_hits: int = 2
-    slow_interval_s: float = 0.4
+    least_confirm_hits: int = 2
     # A box that overlaps a surer object's this much, or lies this far inside it, may be a second box of the
     # same object (detectors draw them, of a part or with the shadow): as evidence for a new one it is worth
     # less.

@@ -64,8 +64,8 @@ class Tracker:
         self._lost: list[Track] = []  # confirmed, unseen for long; may be re-linked
         self._born = 0
         self._started_s = math.inf
-        slow = interval_s > settings.slow_interval_s
-        self._confirm_hits = settings.slow_confirm_hits if slow else settings.confirm_hits
+        fitting = round(settings.confirm_s / interval_s) + 1
+        self._confirm_hits = max(settings.least_confirm_hits, min(settings.confirm_hits, fitting))
         self._provisional_unseen_s = max(settings.provisional_unseen_s, 2.2 * interval_s)
         self._leaving_unseen_s = max(settings.leaving_unseen_s, 1.2 * interval_s)
         self._coast_s = max(settings.coast_s, 2.2 * interval_s)
