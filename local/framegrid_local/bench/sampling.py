@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import av
-from framegrid_ingest.config import CameraConfig
+import yaml
+from framegrid_ingest.config import parse_cameras
 from framegrid_ingest.pictures import to_jpeg
 from framegrid_sim.scene import Scene
 from framegrid_sim.settings import SceneSettings
@@ -56,16 +57,9 @@ def write_video(path: Path) -> None:
 
 
 def _cpu_s_per_stream_s(video: Path, decode: str) -> float:
-    camera = CameraConfig.model_validate(
-        {
-            "name": "bench",
-            "url": str(video),
-            "fps": SAMPLED_FPS,
-            "pace": "fast",
-            "loop": False,
-            "decode": decode,
-        }
-    )
+    entry = {"name": "bench", "url": str(video), "fps": SAMPLED_FPS, "decode": decode}
+    text = yaml.safe_dump({"cameras": [{**entry, "pace": "fast", "loop": False}]})
+    (camera,) = parse_cameras(text, "bench", {})
     started = time.process_time()
     frames = SampledFrames(camera, is_recording=True)
     taken = sum(len(to_jpeg(frame.picture, 640).data) > 0 for frame in frames)
