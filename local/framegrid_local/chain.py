@@ -196,9 +196,7 @@ class Chain:
             "default_model": default_model,
             "state_dir": str(self.state.root / "serve"),
         }
-        return self.state.write_private(
-            self.state.root / "serve.yaml", yaml.safe_dump(config, sort_keys=False)
-        )
+        return self._write_config("serve.yaml", config)
 
     def _write_config(self, name: str, config: Mapping[str, Any]) -> Path:
         return self.state.write_private(self.state.root / name, yaml.safe_dump(dict(config), sort_keys=False))
@@ -210,9 +208,7 @@ class Chain:
             "http_port": self.ingest_port,
             "interval_s": self.workload.interval_s,
         }
-        path = self.state.write_private(
-            self.state.root / "ingest.yaml", yaml.safe_dump(config, sort_keys=False)
-        )
+        path = self._write_config("ingest.yaml", config)
         return ProcessService(
             "ingest",
             Command(
