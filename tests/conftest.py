@@ -1,45 +1,93 @@
-"""Fixtures for every test: `database_url` is a fresh, empty database, dropped afterwards.
+"""Fixtures for every test that wants PostgreSQL. Each test has a database for itself, dropped afterwards.
 
-FRAMEGRID_TEST_DATABASE_URL names a server to use instead of the embedded one (its role must be allowed to
-create databases); so the same tests run against TimescaleDB.
+    def test_something(database: Database) -> None:          # from databases.editions import Database
+        StoreWriter(database.url) …                          # `upgrade` has run; superuser
+        if database.edition == "plain": …
+
+* `database`: with Framegrid's schema; the test runs once on every edition at hand: plain always, apache and
+  community where there is one. `-k plain` runs it on one.
+* `empty_database`: the same without a schema, for tests of `upgrade` itself.
+* `database_url`: URL of an empty database on one edition: the given server's, else plain.
+* `database_server`: URL of the server under `database`, for a test that makes databases itself.
+
+The end of the run says which editions ran, and why the others did not. See databases/editions.py.
 """
 
-import os
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
-from framegrid_local.postgres import EmbeddedPostgres
+from databases.editions import Database, Edition, find_editions, given_server, report
 
-SERVER_VARIABLE = "FRAMEGRID_TEST_DATABASE_URL"
+EDITIONS = find_editions(given_server())
+AT_HAND = [edition for edition in EDITIONS if not edition.missing]
+
+
+@pytest.fixture(scope="session", params=AT_HAND, ids=lambda edition: edition.name)
+def edition(request: pytest.FixtureRequest) -> Edition:
+    """One of the editions at hand."""
+    found: Edition = request.param
+    return found
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a server on which databases can be created."""
-    given = os.environ.get(SERVER_VARIABLE)
-    if given:
-        yield given
-        return
-    server = EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")))
-    server.start()
-    try:
-        yield server.url
-    finally:
-        server.destroy()
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """URLs of the servers that run by now, by edition; all stopped at the end."""
+    from contextlib import ExitStack
+
+    class Servers(dict[str, str]):
+        def __missing__(self, name: str) -> str:
+            wanted = next(one for one in EDITIONS if one.name == name)
+            url = running.enter_context(wanted.serving(tmp_path_factory.mktemp(name) / "postgres"))
+            running.callback(wanted.forget, url)
+            self[name] = url
+            return url
+
+    with ExitStack() as running:
+        yield Servers()
+
+
+@pytest.fixture(scope="session")
+def database_server(edition: Edition, servers: dict[str, str]) -> str:
+    """URL of a server, as superuser."""
+    return servers[edition.name]
 
 
 @pytest.fixture
-def database_url(postgres_server: str) -> Iterator[str]:
+def database(edition: Edition, database_server: str) -> Iterator[Database]:
+    """A fresh database with Framegrid's schema, once per edition at hand."""
+    with edition.database(database_server, upgraded=True) as found:
+        yield found
+
+
+@pytest.fixture
+def empty_database(edition: Edition, database_server: str) -> Iterator[Database]:
+    """A fresh database without a schema, once per edition at hand."""
+    with edition.database(database_server, upgraded=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def only_edition() -> Edition:
+    """The given server's edition, else plain: for tests that one edition is enough for."""
+    return next((one for one in EDITIONS if one.given_url), EDITIONS[0])
+
+
+@pytest.fixture(scope="session")
+def postgres_server(only_edition: Edition, servers: dict[str, str]) -> str:
+    """URL of a server of that edition."""
+    return servers[only_edition.name]
+
+
+@pytest.fixture
+def database_url(only_edition: Edition, postgres_server: str) -> Iterator[str]:
     """URL of a fresh, empty database."""
-    name = f"framegrid_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    try:
-        yield urlunsplit(urlsplit(postgres_server)._replace(path=f"/{name}"))
-    finally:
-        with psycopg.connect(postgres_server, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    with only_edition.database(postgres_server, upgraded=False) as found:
+        yield found.url
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which databases the tests ran on."""
+    if any(edition.databases for edition in EDITIONS):
+        terminalreporter.section("database editions")
+        for line in report(EDITIONS):
+            terminalreporter.write_line(line, yellow="NOT RUN" in line, bold="NOT RUN" in line)
