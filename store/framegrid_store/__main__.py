@@ -11,6 +11,7 @@ from dataclasses import asdict
 from framegrid_store.connect import database_url_from_environment, describe
 from framegrid_store.errors import StoreError
 from framegrid_store.migrate import upgrade
+from framegrid_store.reach import wait_until_reachable
 from framegrid_store.status import status
 
 
@@ -18,10 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Print JSON on success; a sentence on standard error and exit status 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m framegrid_store", description=__doc__)
     parser.add_argument("action", choices=("upgrade", "status"))
-    action = parser.parse_args(arguments).action
+    parser.add_argument(
+        "--wait-s", type=float, default=0.0, help="wait so long (s) for the database to take connections"
+    )
+    parsed = parser.parse_args(arguments)
+    action = parsed.action
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
         url = database_url_from_environment()
+        if parsed.wait_s > 0:
+            wait_until_reachable(url, parsed.wait_s)
         found = asdict(upgrade(url) if action == "upgrade" else status(url))
     except StoreError as error:
         print(f"framegrid_store: {error}", file=sys.stderr)
