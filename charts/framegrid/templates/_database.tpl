@@ -16,3 +16,20 @@
       name: {{ include "framegrid.databaseSecret" (index . 0) }}
       key: {{ get (index . 0).Values.database.keys (index . 1) }}
 {{- end }}
+
+{{/* The password of a role, generated once for a release: (list $ "app"). Asked for several times in one rendering, so it
+     is remembered in the values. */}}
+{{- define "framegrid.databasePassword" -}}
+{{- $root := index . 0 }}{{ $key := printf "%s-password" (index . 1) }}
+{{- $known := get $root.Values "_passwords" | default dict }}
+{{- if not (hasKey $known $key) }}
+{{- $_ := set $known $key (include "framegrid.kept" (list $root (include "framegrid.databaseSecret" $root) $key) | b64dec) }}
+{{- $_ := set $root.Values "_passwords" $known }}
+{{- end }}
+{{- get $known $key }}
+{{- end }}
+
+{{- define "framegrid.databaseUrl" -}}
+{{- $root := index . 0 }}{{ $role := ternary "postgres" (index . 1) (eq (index . 0).Values.database.mode "embedded") -}}
+postgresql://{{ $role }}:{{ include "framegrid.databasePassword" (list $root $role) }}@{{ include "framegrid.databaseHost" $root }}:5432/{{ $root.Values.database.name }}
+{{- end }}
