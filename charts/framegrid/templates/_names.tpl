@@ -105,3 +105,15 @@ http://{{ include "framegrid.serveService" . }}.{{ .Release.Namespace }}.svc:800
 {{- $kept := dig "data" (index . 2) "" ($secret | default dict) }}
 {{- $kept | default (randAlphaNum 32 | b64enc) }}
 {{- end }}
+
+{{/* A namespaceSelector; without a name any namespace. */}}
+{{- define "framegrid.namespace" -}}
+{{- if . }}{matchLabels: {kubernetes.io/metadata.name: {{ . }}}}{{ else }}{}{{ end }}
+{{- end }}
+
+{{/* Let Prometheus in: (list $ (list 8080)) */}}
+{{- define "framegrid.fromMonitoring" -}}
+{{- $root := index . 0 -}}
+- from: [{namespaceSelector: {{ include "framegrid.namespace" $root.Values.networkPolicy.monitoringNamespace }}}]
+  ports: [{{ range $i, $port := index . 1 }}{{ if $i }}, {{ end }}{port: {{ $port }}}{{ end }}]
+{{- end }}
