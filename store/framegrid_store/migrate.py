@@ -39,7 +39,8 @@ class UpgradeResult:
     capabilities: Capabilities
     hypertables_made: tuple[str, ...]
     views_replaced: bool
-    bi_role: bool
+    refused_sql: tuple[str, ...]
+    """What the upgrading role may not do about roles: for a superuser to run in this database."""
 
 
 def head_revision() -> str:
@@ -116,7 +117,7 @@ def _upgrade(transaction: Connection) -> UpgradeResult:
         capabilities=capabilities,
         hypertables_made=tuple(reconcile.create_hypertables(raw, capabilities)),
         views_replaced=bi.create_views(raw),
-        bi_role=roles.ensure_bi_role(raw),
+        refused_sql=roles.ensure_roles(raw),
     )
     logger.info("store is at revision %s, edition %s", result.revision, capabilities.edition)
     return result

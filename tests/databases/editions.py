@@ -77,7 +77,7 @@ class Edition:
         """A fresh database on the server: with Framegrid's schema, or empty; dropped afterwards."""
         with psycopg.connect(_sibling(server_url, "postgres"), autocommit=True) as admin:
             self.version = self.version or _version(admin)
-            template = self._template(admin, server_url) if upgraded else "template1"
+            template = self._template(admin, server_url) if upgraded else "template0"
             name = f"framegrid_test_{uuid.uuid4().hex[:12]}"
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
             try:
@@ -103,6 +103,9 @@ class Edition:
             admin.execute(f"CREATE DATABASE {name}")
             self._templates.add(name)
             upgrade(_sibling(server_url, name))
+            # Else TimescaleDB's scheduler comes back to it, and a database in use cannot be copied.
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         return next(iter(self._templates))
 
 

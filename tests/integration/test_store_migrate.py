@@ -79,7 +79,7 @@ def test_every_view_has_plain_types_and_a_comment_on_every_column(database_url: 
 
 
 def test_role_bi_reads_its_schema_and_nothing_else(database_url: str) -> None:
-    assert upgrade(database_url).bi_role
+    assert upgrade(database_url).refused_sql == ()
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("ALTER ROLE bi PASSWORD 'only-in-this-test'")
     with psycopg.connect(database_url, user="bi", password="only-in-this-test", autocommit=True) as reader:
