@@ -30,7 +30,7 @@ ROUNDS = 5
 CAMERAS = 100
 _CAMERA = "framegrid-bench-{:03d}"
 # As the columns of frame_count, in COPY order.
-_TYPES = ["timestamptz", "int4", "int2", *["int4"] * 4, *["int8"] * 3, *["int4"] * 3]
+_TYPES = ["timestamptz", "int4", "int2", *["int4"] * 4, *["int8"] * 3, *["int4"] * 3, "int8"]
 
 
 def measure_writer(database_url: str, rows: int = 200_000, rounds: int = ROUNDS) -> dict[str, float]:
@@ -129,6 +129,7 @@ def _ready(database_url: str, rows: Sequence[CountRow]) -> list[tuple[object, ..
             row.n_min,
             row.n_max,
             row.uniques,
+            0,
         )
         for row in rows
     ]

@@ -19,6 +19,8 @@ from framegrid_store.errors import StoreError
 logger = logging.getLogger(__name__)
 
 SCHEMA = "bi"
+RECENT = "24 hours"
+"""How far `bi.detections` reaches back: tools that sample or scan every view must not read them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,17 @@ VIEWS = (
         },
         """
 SELECT c.key AS camera, c.site, c.timezone, c.paused, c.labels::text AS labels, c.created_at,
-    (SELECT v.time + v.interval_ms * interval '1 ms' FROM framegrid.coverage v
-     WHERE v.camera_id = c.camera_id AND v.processed > 0 ORDER BY v.time DESC LIMIT 1) AS last_seen_at
-FROM framegrid.camera c""",
+    coalesce(
+        (SELECT v.time + v.interval_ms * interval '1 ms' FROM framegrid.coverage v
+         WHERE v.camera_id = c.camera_id AND v.processed > 0 AND v.time >= coalesce(m.time, '-infinity')
+         ORDER BY v.time DESC LIMIT 1),
+        m.time + interval '1 minute'
+    ) AS last_seen_at
+FROM framegrid.camera c
+LEFT JOIN LATERAL (
+    SELECT v.time FROM framegrid.coverage_minute v WHERE v.camera_id = c.camera_id AND v.processed > 0
+    ORDER BY v.time DESC LIMIT 1
+) m ON true""",
     ),
     *(_counts_view(scale) for scale in (FIVE_SECONDS, MINUTE, HOUR, DAY)),
     View(
@@ -165,6 +175,34 @@ JOIN framegrid.model_version m ON m.model_id = b.model_id""",
 SELECT b.time, {_LOCAL.format("time")} AS local_time, c.key AS camera, c.site, b.kind, b.severity, b.message,
     b.event_id::text AS event_id, b.payload::text AS payload
 FROM framegrid.event b {_CAMERA}""",
+    ),
+    View(
+        "detections",
+        f"Single boxes of the last {RECENT}, of cameras that store them",
+        {
+            "time": "When the frame was taken",
+            **_LOCAL_TIME,
+            **_WHO,
+            "class": "What it is, e.g. person, vehicle",
+            "track_id": "The object, as in tracks; NULL when it belongs to none",
+            "frame": "Number of the frame, as given by ingest",
+            "score": "Detection score, 0..1",
+            "x1": "Left, 0..1 of the width",
+            "y1": "Top, 0..1 of the height, downwards",
+            "x2": "Right, 0..1 of the width",
+            "y2": "Bottom, 0..1 of the height, downwards",
+            **_MODEL_COMMENT,
+        },
+        f"""
+SELECT b.time, {_LOCAL.format("time")} AS local_time, c.key AS camera, c.site, k.name AS class,
+    nullif(b.track_id, '00000000-0000-0000-0000-000000000000')::text AS track_id, b.seq AS frame,
+    b.score_milli::float8 / 1000 AS score,
+    b.x1_e4::float8 / 10000 AS x1, b.y1_e4::float8 / 10000 AS y1,
+    b.x2_e4::float8 / 10000 AS x2, b.y2_e4::float8 / 10000 AS y2, {_MODEL} AS model
+FROM framegrid.detection b {_CAMERA}
+JOIN framegrid.object_class k ON k.class_id = b.class_id
+JOIN framegrid.model_version m ON m.model_id = b.model_id
+WHERE b.time > now() - interval '{RECENT}'""",
     ),
     View(
         "models",

@@ -20,6 +20,7 @@ from framegrid_store.dimensions import Dimensions, UnknownNamesError
 from framegrid_store.encode import SIGNATURE, TRAILER
 from framegrid_store.facts import FACTS, Fact, columns_of
 from framegrid_store.names import SCHEMA
+from framegrid_store.pending import begin_batch
 from framegrid_store.rows import DimensionRow, Row
 
 APPLICATION_NAME = "framegrid-writer"
@@ -56,24 +57,21 @@ class Copier:
     def _store(self, batch_id: UUID, kinds: Mapping[type[Any], Sequence[Row]], rows: int) -> bool:
         with self._connection.cursor() as cursor:
             try:
-                # One round trip for both; a UUID object cannot carry SQL.
-                cursor.execute(
-                    f"BEGIN; INSERT INTO {SCHEMA}.ingest_batch (batch_id, rows)"
-                    f" VALUES ('{batch_id}', {rows}) ON CONFLICT DO NOTHING".encode()
-                )
+                # One round trip for both.
+                cursor.execute(f"BEGIN; {begin_batch(batch_id, kinds, rows)}".encode())
                 cursor.nextset()
-                new = cursor.rowcount > 0
-                if new:
+                (batch_no,) = cursor.fetchone() or (None,)
+                if batch_no is not None:
                     for kind, of_kind in kinds.items():
-                        self._copy(cursor, kind, of_kind)
-                cursor.execute("COMMIT" if new else "ROLLBACK")
+                        self._copy(cursor, kind, of_kind, batch_no)
+                cursor.execute("ROLLBACK" if batch_no is None else "COMMIT")
             except BaseException:
                 if not self._connection.broken:
                     self._connection.rollback()
                 raise
-        return new
+        return batch_no is not None
 
-    def _copy(self, cursor: psycopg.Cursor, kind: type[Any], rows: Sequence[Row]) -> None:
+    def _copy(self, cursor: psycopg.Cursor, kind: type[Any], rows: Sequence[Row], batch_no: int) -> None:
         fact = FACTS.get(kind)
         if fact is None:
             raise TypeError(f"expected rows of framegrid_store.rows, got {kind.__name__}")
@@ -82,7 +80,7 @@ class Copier:
             for first in range(0, len(rows), BLOCK_ROWS):
                 columns = columns_of(kind, rows[first : first + BLOCK_ROWS])
                 keys = list(zip(*(columns[name] for name in fact.names), strict=True))
-                copy.write(fact.encode(columns, self._dimensions.ids(fact.names, keys)))
+                copy.write(fact.encode(columns, self._dimensions.ids(fact.names, keys), batch_no))
             copy.write(TRAILER)
 
     def cancel(self) -> None:

@@ -43,13 +43,14 @@ class Fact:
     """One table of facts.
 
     `names`: the row's fields that hold names, in the order camera, cls, model, zone, line, as far as it has
-    them. `encode`: (columns by field name, ids (n, len(names)) int64) -> rows of COPY data.
+    them. `encode`: (columns by field name, ids (n, len(names)) int64, number of the batch) -> rows of COPY
+    data.
     """
 
     table: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
-    encode: Callable[[Columns, Array], bytearray]
+    encode: Callable[[Columns, Array, int], bytearray]
 
 
 _COUNT = Layout(
@@ -68,6 +69,7 @@ _COUNT = Layout(
         "n_min": "int",
         "n_max": "int",
         "uniques": "int",
+        "batch_no": "bigint",
     },
 )
 
@@ -80,7 +82,7 @@ def _integers(layout: Layout, columns: Columns, names: Sequence[str]) -> dict[st
     return {name: integers(columns[name], layout.types[name]) for name in names}
 
 
-def _encode_counts(columns: Columns, ids: Array) -> bytearray:
+def _encode_counts(columns: Columns, ids: Array, batch_no: int) -> bytearray:
     found = _integers(_COUNT, columns, ("samples", "n_sum", "n_sumsq", "n_min", "n_max", "uniques"))
     score_sum = np.array(columns["score_mean"], dtype=np.float64) * found["n_sum"]
     return _COUNT.encode(
@@ -89,6 +91,7 @@ def _encode_counts(columns: Columns, ids: Array) -> bytearray:
             **_ids(ids, "camera_id", "class_id", "model_id", "zone_id"),
             "interval_ms": scaled(columns["interval_s"], 1000, "int"),
             "score_milli_sum": scaled(score_sum, 1000, "bigint"),
+            "batch_no": np.full(len(ids), batch_no),
             **found,
         }
     )
@@ -103,17 +106,19 @@ _COVERAGE = Layout(
         "interval_ms": "int",
         "observed_ms": "int",
         **dict.fromkeys(_COVERAGE_INTEGERS, "int"),
+        "batch_no": "bigint",
     },
 )
 
 
-def _encode_coverage(columns: Columns, ids: Array) -> bytearray:
+def _encode_coverage(columns: Columns, ids: Array, batch_no: int) -> bytearray:
     return _COVERAGE.encode(
         {
             "time": times_us(columns["time_s"]),
             **_ids(ids, "camera_id"),
             "interval_ms": scaled(columns["interval_s"], 1000, "int"),
             "observed_ms": scaled(columns["observed_s"], 1000, "int"),
+            "batch_no": np.full(len(ids), batch_no),
             **_integers(_COVERAGE, columns, _COVERAGE_INTEGERS),
         }
     )
@@ -136,7 +141,7 @@ _TRACK = Layout(
 )
 
 
-def _encode_tracks(columns: Columns, ids: Array) -> bytearray:
+def _encode_tracks(columns: Columns, ids: Array, _: int) -> bytearray:
     ends = {"first": boxes(columns["first_box"]), "last": boxes(columns["last_box"])}
     return _TRACK.encode(
         {
@@ -165,7 +170,7 @@ _CROSSING = Layout(
 )
 
 
-def _encode_crossings(columns: Columns, ids: Array) -> bytearray:
+def _encode_crossings(columns: Columns, ids: Array, _: int) -> bytearray:
     return _CROSSING.encode(
         {
             "time": times_us(columns["time_s"]),
@@ -191,7 +196,7 @@ _DETECTION = Layout(
 )
 
 
-def _encode_detections(columns: Columns, ids: Array) -> bytearray:
+def _encode_detections(columns: Columns, ids: Array, _: int) -> bytearray:
     # A box may stand a little outside the picture; three times its size is a mistake and fails the range.
     corners = {f"{c}_e4": scaled(columns[c], 10_000, "smallint") for c in _CORNERS}
     return _DETECTION.encode(
@@ -206,7 +211,7 @@ def _encode_detections(columns: Columns, ids: Array) -> bytearray:
     )
 
 
-def _encode_events(columns: Columns, ids: Array) -> bytearray:
+def _encode_events(columns: Columns, ids: Array, _: int) -> bytearray:
     if not set(columns["severity"]) <= set(SEVERITIES):
         raise ValueError(f"expected a severity of {SEVERITIES}")
     return encode_variable(
@@ -225,7 +230,7 @@ def _encode_events(columns: Columns, ids: Array) -> bytearray:
     )
 
 
-def _fact(layout: Layout, names: tuple[str, ...], encode: Callable[[Columns, Array], bytearray]) -> Fact:
+def _fact(layout: Layout, names: tuple[str, ...], encode: Callable[[Columns, Array, int], bytearray]) -> Fact:
     return Fact(layout.table, tuple(layout.types), names, encode)
 
 
@@ -243,6 +248,11 @@ FACTS: dict[type[Any], Fact] = {
     ),
 }
 """What to do with each type of row."""
+
+
+def table_of(kind: type[Any]) -> str:
+    """The table that rows of a kind go to, for counters; "unknown" for what is no row."""
+    return FACTS[kind].table if kind in FACTS else "unknown"
 
 
 def columns_of(kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> Columns:

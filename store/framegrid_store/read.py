@@ -1,7 +1,7 @@
 """The few questions that the dashboard and the demo ask, as typed functions over one connection.
 
 They give the numbers of the `bi` views (the SQL is the same), but name the camera and the time inside, where
-the index can use them: a query costs what its range holds, not what the table holds.
+the index can use them at every scale: a query costs what its range holds, not what the table holds.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def crossings(
 ) -> list[CrossingPoint]:
     """Crossings per bucket, line and class, of the buckets that touch start..end, by time."""
     query = (
-        f"SELECT {SCALES[_known(scale)].bucket} AS time, l.name AS line, k.name AS cls,"
+        f"SELECT {SCALES[_known(scale)].bucket_of('r.time')} AS time, l.name AS line, k.name AS cls,"
         " count(*) FILTER (WHERE r.direction = 1) AS count_in,"
         " count(*) FILTER (WHERE r.direction = -1) AS count_out"
         " FROM framegrid.line_crossing r JOIN framegrid.camera c ON c.camera_id = r.camera_id"

@@ -5,7 +5,8 @@ no foreign keys and no unique index: both would cost more than the insert itself
 what they would (ids come from the dimensions; a batch is stored once, by its row in `ingest_batch`).
 Additive columns are integers, so every roll-up is exact, whatever the order of addition.
 
-`migrations/` creates these tables by hand-written SQL; a test fails when the two differ.
+`migrations/` creates these tables, and those of `rollup_tables`, by hand-written SQL; a test fails when the
+two differ.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ def _camera_id(nullable: bool = False) -> Column[Any]:
     return _column("camera_id", Integer, "framegrid.camera", nullable=nullable)
 
 
+def _batch_no() -> Column[Any]:
+    comment = "framegrid.ingest_batch; 0 for rows older than the column"
+    return _column("batch_no", BigInteger, comment, server_default=text("0"))
+
+
 camera = Table(
     "camera",
     metadata,
@@ -67,6 +73,9 @@ camera = Table(
     _column("paused", Boolean, "Told to stand still: expects no frames", server_default=text("false")),
     _now("created_at", "When the store first heard of it"),
     _now("updated_at", "When its facts last changed"),
+    Column(
+        "days_timezone", Text, comment="Time zone that its stored days are cut by; NULL while none is stored"
+    ),
     UniqueConstraint("key", name="camera_key_key"),
     comment="Cameras, one row each",
 )
@@ -149,6 +158,7 @@ frame_count = Table(
     _column("n_max", Integer, "Greatest n; means nothing when samples is 0"),
     _column("uniques", Integer, "Tracks confirmed in the interval: new visits"),
     _column("class_id", SmallInteger, "framegrid.object_class"),
+    _batch_no(),
     CheckConstraint("samples >= 0 AND n_sum >= 0 AND uniques >= 0", name="frame_count_not_negative"),
     Index("frame_count_camera_time", "camera_id", "time"),
     comment="Objects per camera, class, zone, model and interval; additive, several rows per key may exist",
@@ -167,6 +177,7 @@ coverage = Table(
     _column("dropped_stale", Integer, "Frames lost: too old when their turn came"),
     _column("dropped_refused", Integer, "Frames lost: the detector answered with an error, retries included"),
     _column("dropped_corrupt", Integer, "Frames lost: the picture could not be decoded"),
+    _batch_no(),
     CheckConstraint(
         "expected = processed + dropped_no_frame + dropped_overload + dropped_stale + dropped_refused"
         " + dropped_corrupt",
@@ -245,6 +256,12 @@ ingest_batch = Table(
     _column("batch_id", Uuid, "Made by the writer before the first attempt", primary_key=True),
     _now("stored_at", "Start of the transaction that stored the batch"),
     _column("rows", Integer, "Rows in the batch"),
+    _column(
+        "batch_no",
+        BigInteger,
+        "Number used in frame_count, coverage and rollup_pending",
+        Identity(always=True),
+    ),
     Index("ingest_batch_stored_at", "stored_at"),
     comment="Ledger: a batch whose id is here is stored, and is not stored again",
 )

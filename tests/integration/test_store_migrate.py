@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from framegrid_store import rollup_tables  # noqa: F401 (adds its tables to the metadata)
 from framegrid_store.bi import VIEWS
 from framegrid_store.errors import StoreError
 from framegrid_store.migrate import engine, head_revision, upgrade

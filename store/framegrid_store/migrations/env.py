@@ -3,6 +3,7 @@ transaction."""
 
 from alembic import context
 
+from framegrid_store import rollup_tables  # noqa: F401 (adds its tables to the metadata)
 from framegrid_store.names import SCHEMA
 from framegrid_store.tables import metadata
 

@@ -28,7 +28,7 @@ ROWS = [COUNT, COVERAGE, CROSSING, TRACK, DETECTION, EVENT]
 def encode(rows: Sequence[Any]) -> bytearray:
     fact = FACTS[type(rows[0])]
     ids = np.tile(np.arange(1, len(fact.names) + 1), (len(rows), 1))
-    return fact.encode(columns_of(type(rows[0]), rows), ids)
+    return fact.encode(columns_of(type(rows[0]), rows), ids, 77)
 
 
 def fields(data: bytearray) -> list[list[bytes]]:
@@ -78,6 +78,7 @@ def test_a_count_becomes_integers_that_add_up_exactly() -> None:
         "n_min": 1,
         "n_max": 3,
         "uniques": 1,
+        "batch_no": 77,
     }
 
 
