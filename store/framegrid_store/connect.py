@@ -26,7 +26,8 @@ KEEPALIVE = {
     "tcp_user_timeout": 30_000,
 }
 
-_USERINFO = re.compile(r"(\w+(?:\+\w+)?://)[^/@\s]*@")
+# Bounded: a long text without a scheme would take time by its square.
+_USERINFO = re.compile(r"(\w{1,24}(?:\+\w{1,24})?://)[^/@\s]*@")
 _PASSWORD_WORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
 
 
@@ -76,7 +77,11 @@ def describe(database_url: str) -> str:
 def sanitised(error: BaseException | str, database_url: str = "") -> str:
     """The first line of an error, at most 256 characters, with every credential taken out."""
     text = str(error).strip() or type(error).__name__
-    text = next(iter(text.splitlines()), "")
+    return redacted(next(iter(text.splitlines()), ""), database_url)[:256]
+
+
+def redacted(text: str, database_url: str = "") -> str:
+    """The text with every credential taken out: of this database, and of any URL in it."""
     if database_url:
         text = text.replace(database_url, "postgresql://…")
         try:
@@ -85,5 +90,4 @@ def sanitised(error: BaseException | str, database_url: str = "") -> str:
             password = None
         if password:
             text = text.replace(str(password), "***")
-    text = _PASSWORD_WORD.sub(r"\1***", _USERINFO.sub(r"\1***@", text))
-    return text[:256]
+    return _PASSWORD_WORD.sub(r"\1***", _USERINFO.sub(r"\1***@", text))
