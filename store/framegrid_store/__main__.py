@@ -7,9 +7,11 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from framegrid_store.connect import database_url_from_environment, describe
 from framegrid_store.errors import StoreError
+from framegrid_store.logins import set_passwords
 from framegrid_store.migrate import upgrade
 from framegrid_store.reach import wait_until_reachable
 from framegrid_store.status import status
@@ -22,6 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--wait-s", type=float, default=0.0, help="wait so long (s) for the database to take connections"
     )
+    parser.add_argument(
+        "--passwords",
+        type=Path,
+        metavar="FOLDER",
+        help="upgrade: give roles the passwords in its files owner, app, bi",
+    )
     parsed = parser.parse_args(arguments)
     action = parsed.action
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
@@ -30,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.wait_s > 0:
             wait_until_reachable(url, parsed.wait_s)
         found = asdict(upgrade(url) if action == "upgrade" else status(url))
+        if action == "upgrade" and parsed.passwords is not None:
+            found["passwords_set"] = set_passwords(url, parsed.passwords)
     except StoreError as error:
         print(f"framegrid_store: {error}", file=sys.stderr)
         return 1

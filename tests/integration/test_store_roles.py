@@ -3,10 +3,12 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from databases.editions import Database
+from framegrid_store.__main__ import main
 from framegrid_store.bi import VIEWS
 from framegrid_store.logins import set_password
 from framegrid_store.migrate import upgrade
@@ -257,3 +259,16 @@ def test_a_password_is_sent_as_a_verifier_and_lets_in(logins: Database) -> None:
     with logins.connect() as admin:
         row = admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'bi'").fetchone()
     assert row is not None and row[0].startswith("SCRAM-SHA-256$")
+
+
+def test_roles_get_the_passwords_of_a_mounted_secret(
+    logins: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("app", "bi"):
+        (tmp_path / role).write_text(f"word of {role}\n")
+    monkeypatch.setenv("FRAMEGRID_DATABASE_URL", logins.url)
+    assert main(["upgrade", "--wait-s", "5", "--passwords", str(tmp_path)]) == 0
+    for role in ("app", "bi"):
+        with psycopg.connect(logins.url, user=role, password=f"word of {role}") as connection:
+            assert connection.execute("SELECT current_user").fetchone() == (role,)
+    assert main(["upgrade", "--passwords", str(tmp_path / "nowhere")]) == 1
