@@ -106,7 +106,13 @@ class OpenVinoEngine:
             compiled = self._core.compile_model(
                 _with_preprocessing(model, self._bundle.manifest.layout, shape),
                 "CPU",
-                {"INFERENCE_NUM_THREADS": self.streams, "NUM_STREAMS": self.streams},
+                {
+                    "INFERENCE_NUM_THREADS": self.streams,
+                    "NUM_STREAMS": self.streams,
+                    # OpenVINO pins its threads from the first core on, in every process anew: two replicas
+                    # would share one core and leave the other idle.
+                    "ENABLE_CPU_PINNING": False,
+                },
             )
         except RuntimeError as error:
             raise ModelError(

@@ -11,6 +11,7 @@ import pytest
 from framegrid_serve.bundle import Bundle
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
+from framegrid_serve.engines.openvino_engine import OpenVinoEngine
 from framegrid_serve.wire import FrameStatus
 
 MakeBundle = Callable[..., Bundle]
@@ -38,6 +39,13 @@ def test_each_engine_gives_the_same_boxes(
     np.testing.assert_allclose(result.boxes_xyxy[0], [0.375, 0.25, 0.625, 0.75], atol=0.01)
     assert result.class_ids.tolist() == [0, 1]
     assert result.infer_ms > 0
+
+
+def test_openvino_ties_no_thread_to_a_core(make_bundle: MakeBundle, one_person: np.ndarray) -> None:
+    """It would take the first core in every replica; its threads are tied only while they run, so this asks."""
+    engine = OpenVinoEngine(make_bundle(one_person), EngineSettings(threads=1))
+    (pool,) = engine._pools.values()
+    assert pool.result().compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
 def test_scores_are_asked_for_per_picture_or_taken_from_the_model(
