@@ -8,13 +8,13 @@
 {{ include "framegrid.fullname" . }}-{{ ternary "db-rw" "database" (eq .Values.database.mode "cnpg") }}
 {{- end }}
 
-{{/* The environment variable with an address: (list $ "app") */}}
+{{/* The environment variable with an address: (list $ "app"). `postgres` is the superuser of the embedded database. */}}
 {{- define "framegrid.databaseEnv" -}}
 - name: FRAMEGRID_DATABASE_URL
   valueFrom:
     secretKeyRef:
       name: {{ include "framegrid.databaseSecret" (index . 0) }}
-      key: {{ get (index . 0).Values.database.keys (index . 1) }}
+      key: {{ get (index . 0).Values.database.keys (index . 1) | default (printf "%s-url" (index . 1)) }}
 {{- end }}
 
 {{/* The password of a role, generated once for a release: (list $ "app"). Asked for several times in one rendering, so it
@@ -30,6 +30,6 @@
 {{- end }}
 
 {{- define "framegrid.databaseUrl" -}}
-{{- $root := index . 0 }}{{ $role := ternary "postgres" (index . 1) (eq (index . 0).Values.database.mode "embedded") -}}
-postgresql://{{ $role }}:{{ include "framegrid.databasePassword" (list $root $role) }}@{{ include "framegrid.databaseHost" $root }}:5432/{{ $root.Values.database.name }}
+{{- $root := index . 0 }}{{ $role := index . 1 -}}
+postgresql://{{ $role }}:{{ include "framegrid.databasePassword" . }}@{{ include "framegrid.databaseHost" $root }}:5432/{{ $root.Values.database.name }}
 {{- end }}

@@ -73,6 +73,7 @@ limits:
 {{- $_ := set $detector "num_replicas" (int .Values.ray.static.workers) }}
 {{- $_ := set $detector "max_replicas_per_node" 1 }}
 {{- else }}
+{{- $_ := set $detector "num_replicas" "auto" }}
 {{- $_ := set $detector "autoscaling_config" .Values.serve.autoscaling }}
 {{- end }}
 {{- $args := deepCopy .Values.serve.args }}
