@@ -42,7 +42,7 @@ def test_each_engine_gives_the_same_boxes(
 
 
 def test_openvino_ties_no_thread_to_a_core(make_bundle: MakeBundle, one_person: np.ndarray) -> None:
-    """It would take the first core in every replica; its threads are tied only while they run, so this asks."""
+    """It would take the first core in every replica. Threads are tied only while they run: so this asks."""
     engine = OpenVinoEngine(make_bundle(one_person), EngineSettings(threads=1))
     (pool,) = engine._pools.values()
     assert pool.result().compiled.get_property("ENABLE_CPU_PINNING") is False
