@@ -24,6 +24,7 @@ from typing import Any
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
 from framegrid_local.bench.sampling import measure_sampling
+from framegrid_local.chain import Chain
 from framegrid_local.figures import camera_figures, worst_p95_ms
 from framegrid_local.postgres import EmbeddedPostgres
 
@@ -122,9 +123,10 @@ def measure_chain() -> dict[str, Any]:
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         raw = [_raw_fps(bundle, height, width, cores)]
-        serve = _serve_fps(bundle, video, cores)
-        raw.append(_raw_fps(bundle, height, width, cores))
-        whole = _whole_fps(bundle, video, cores)
+        with stack.running(_fast_cameras(video, cores), bundle, cores) as chain:
+            serve = _serve_fps(chain, video)
+            chain.start_ingest()
+            whole = stack.stored_fps(chain, WHOLE_SECONDS)
         raw.append(_raw_fps(bundle, height, width, cores))
         peer = _json_of("peer_ultralytics", weights=weights, video=video, seconds=PEER_SECONDS)["fps"]
         rounds.append(
@@ -133,8 +135,8 @@ def measure_chain() -> dict[str, Any]:
                 "serve_fps": serve,
                 "whole_fps": whole,
                 "ultralytics_fps": peer,
-                "serve_over_raw": serve / statistics.mean(raw[:2]),
-                "whole_over_raw": whole / statistics.mean(raw[1:]),
+                "serve_over_raw": serve / statistics.mean(raw),
+                "whole_over_raw": whole / statistics.mean(raw),
                 "vs_ultralytics": whole / peer,
             }
         )
@@ -150,22 +152,20 @@ def _raw_fps(bundle: Path, height: int, width: int, cores: int) -> float:
     return float(_json_of("raw_loop", **options)["fps"])
 
 
-def _serve_fps(bundle: Path, video: Path, cores: int) -> float:
-    with stack.running([], bundle, cores, ingest=False) as chain:
-        found = _json_of("serve_load", port=chain.serve_port, video=video, seconds=SERVE_SECONDS)
+def _serve_fps(chain: Chain, video: Path) -> float:
+    found = _json_of("serve_load", port=chain.serve_port, video=video, seconds=SERVE_SECONDS)
     if found["failed"]:
         raise RuntimeError(f"expected every frame to be answered, {found['failed']:.0f} failed")
     return float(found["fps"])
 
 
-def _whole_fps(bundle: Path, video: Path, cores: int) -> float:
+def _fast_cameras(video: Path, cores: int) -> list[dict[str, Any]]:
+    """Recordings read as fast as they are counted, two for each core."""
     fps = inputs.frame_rate(video)
-    cameras = [
+    return [
         {"name": f"file-{index}", "url": str(video), "fps": fps, "pace": "fast", "loop": True}
         for index in range(2 * cores)
     ]
-    with stack.running(cameras, bundle, cores) as chain:
-        return stack.stored_fps(chain, WHOLE_SECONDS)
 
 
 def _latency(bundle: Path, video: Path, cores: int, whole_fps: float) -> dict[str, float]:
@@ -178,6 +178,7 @@ def _latency(bundle: Path, video: Path, cores: int, whole_fps: float) -> dict[st
         for index in range(count)
     ]
     with stack.running(cameras, bundle, cores) as chain:
+        chain.start_ingest()
         stored = stack.stored_fps(chain, LATENCY_SECONDS)
         p95_ms = worst_p95_ms(list(camera_figures(chain.status()).values()))
     if p95_ms is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,11 +25,16 @@ MODEL = "bench"
 FIRST_ROWS_S = 30.0
 
 
+# The logs of a stack whose measurement failed.
+FAILED_LOGS = Path("bench-failed-logs")
+
+
 @contextmanager
-def running(
-    cameras: Sequence[dict[str, Any]], bundle: Path, replicas: int, *, ingest: bool = True
-) -> Iterator[Chain]:
-    """Database, Serve and (if asked) ingest on these cameras; all stopped and deleted at the end."""
+def running(cameras: Sequence[dict[str, Any]], bundle: Path, replicas: int) -> Iterator[Chain]:
+    """Database and Serve; `start_ingest()` opens these cameras. All stopped and deleted at the end.
+
+    When the block raises, the logs are kept in FAILED_LOGS.
+    """
     with scratch() as root:
         state = StateDir(root)
         state.lock()
@@ -39,9 +45,11 @@ def running(
         chain = Chain(settings, state, workload, _log)
         try:
             chain.start()
-            if ingest:
-                chain.start_ingest()
             yield chain
+        except Exception:
+            shutil.copytree(state.logs, FAILED_LOGS, dirs_exist_ok=True)
+            logger.error("logs of what failed are in %s", FAILED_LOGS)
+            raise
         finally:
             chain.stop()
             if chain.postgres is not None:
