@@ -1,0 +1,104 @@
+"""What holds for every pod of every way to install."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from chart.rendering import EXAMPLES, Rendered
+
+Chart = Callable[..., Rendered]
+WAYS = [
+    *(pytest.param({"example": name}, id=name) for name in EXAMPLES),
+    pytest.param({"values": ("database.mode=cnpg", "sim.enabled=true")}, id="defaults, cnpg, simulator"),
+]
+
+
+@pytest.fixture(params=WAYS)
+def rendered(request: pytest.FixtureRequest, chart: Chart) -> Rendered:
+    options = dict(request.param)
+    return chart(*options.pop("values", ()), **options)
+
+
+def test_every_pod_is_an_ordinary_user_with_the_usual_seccomp_profile(rendered: Rendered) -> None:
+    for where, spec in rendered.pods():
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True, where
+        assert security["runAsUser"] == 10001, where
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, where
+
+
+def test_every_container_is_read_only_without_capabilities_or_escalation(rendered: Rendered) -> None:
+    for where, container in rendered.containers():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, where
+
+
+def test_every_container_asks_for_cpu_and_memory_and_has_limits(rendered: Rendered) -> None:
+    for where, container in rendered.containers():
+        for side in ("requests", "limits"):
+            assert {"cpu", "memory"} <= set(container["resources"][side]), f"{where} {side}"
+
+
+def test_only_ingest_holds_a_token_of_the_api_server(rendered: Rendered) -> None:
+    for where, spec in rendered.pods():
+        if where.startswith("RayService") and where.endswith("/head"):
+            continue  # KubeRay gives its autoscaler an account of its own
+        assert spec.get("automountServiceAccountToken") is (where == "Deployment/fg-framegrid-ingest"), where
+
+
+def test_no_pod_sees_the_service_links_that_would_set_ray_variables(rendered: Rendered) -> None:
+    assert all(spec["enableServiceLinks"] is False for _, spec in rendered.pods())
+
+
+def test_everything_that_runs_for_long_is_probed(rendered: Rendered) -> None:
+    for item in rendered.objects:
+        if item["kind"] not in ("Deployment", "StatefulSet"):
+            continue
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            if container["name"] in ("keeper", "maintain"):
+                continue  # no port; both end with an error when they cannot go on
+            assert {"readinessProbe", "startupProbe"} <= set(container), container["name"]
+
+
+def test_no_pod_mounts_what_it_does_not_have_and_no_volume_is_left_over(rendered: Rendered) -> None:
+    claims = {
+        claim["metadata"]["name"]
+        for item in rendered.of("StatefulSet")
+        for claim in item["spec"].get("volumeClaimTemplates", [])
+    }
+    for where, spec in rendered.pods():
+        mounted = {m["name"] for c in spec["containers"] for m in c.get("volumeMounts", [])}
+        volumes = {v["name"] for v in spec.get("volumes", [])}
+        assert mounted <= volumes | claims, where
+        assert volumes <= mounted, where
+
+
+def test_every_selector_finds_the_pods_that_it_means(rendered: Rendered) -> None:
+    for item in rendered.objects:
+        if item["kind"] in ("Deployment", "StatefulSet"):
+            wanted = item["spec"]["selector"]["matchLabels"]
+            labels = item["spec"]["template"]["metadata"]["labels"]
+            assert wanted.items() <= labels.items(), item["metadata"]["name"]
+            assert "helm.sh/chart" not in wanted
+
+
+def test_every_image_is_of_the_registry_and_tag_that_were_asked_for(chart: Chart) -> None:
+    rendered = chart(
+        "image.registry=example.org/cameras", "image.tag=v7", "ray.mode=static", "sim.enabled=true"
+    )
+    images = {container["image"] for _, container in rendered.containers()}
+    assert images == {
+        f"example.org/cameras/framegrid-{part}:v7"
+        for part in ("serve", "ingest", "dashboards", "sim", "database")
+    }
+
+
+def test_a_digest_goes_before_a_tag(chart: Chart) -> None:
+    digest = "sha256:" + "ab" * 32
+    rendered = chart("ray.mode=static", f"serve.image.digest={digest}")
+    images = {c["image"] for where, c in rendered.containers() if "ray-" in where}
+    assert images == {f"localhost/framegrid-serve@{digest}"}
