@@ -1,0 +1,1 @@
+"""Cameras as Kubernetes resources, shared among ingest pods without a central assigner."""
