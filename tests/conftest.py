@@ -7,6 +7,8 @@
 * `database`: with Framegrid's schema; the test runs once on every edition at hand: plain always, apache and
   community where there is one. `-k plain` runs it on one.
 * `empty_database`: the same without a schema, for tests of `upgrade` itself.
+* `day`: with a day of simulated cameras in it, whose truth is in databases/day.py; `day.bi_url` logs in as
+  role bi.
 * `database_url`: URL of an empty database on one edition: the given server's, else plain.
 * `database_server`: URL of the server under `database`, for a test that makes databases itself.
 
@@ -16,10 +18,19 @@ The end of the run says which editions ran, and why the others did not. See data
 from collections.abc import Iterator
 
 import pytest
-from databases.editions import Database, Edition, find_editions, given_server, report
+from databases.day import load
+from databases.editions import BI_PASSWORD, Database, Edition, find_editions, given_server, report
+from framegrid_store.logins import set_password
+from framegrid_store.migrate import upgrade
 
 EDITIONS = find_editions(given_server())
 AT_HAND = [edition for edition in EDITIONS if not edition.missing]
+
+
+def fill_day(url: str) -> None:
+    """An empty database becomes one with a day of simulated cameras."""
+    upgrade(url)
+    load(url)
 
 
 @pytest.fixture(scope="session", params=AT_HAND, ids=lambda edition: edition.name)
@@ -55,14 +66,22 @@ def database_server(edition: Edition, servers: dict[str, str]) -> str:
 @pytest.fixture
 def database(edition: Edition, database_server: str) -> Iterator[Database]:
     """A fresh database with Framegrid's schema, once per edition at hand."""
-    with edition.database(database_server, upgraded=True) as found:
+    with edition.database(database_server, upgrade) as found:
         yield found
 
 
 @pytest.fixture
 def empty_database(edition: Edition, database_server: str) -> Iterator[Database]:
     """A fresh database without a schema, once per edition at hand."""
-    with edition.database(database_server, upgraded=False) as found:
+    with edition.database(database_server) as found:
+        yield found
+
+
+@pytest.fixture
+def day(edition: Edition, database_server: str) -> Iterator[Database]:
+    """A fresh database with a day of simulated cameras, once per edition at hand; role bi can log in."""
+    with edition.database(database_server, fill_day) as found:
+        set_password(found.url, "bi", BI_PASSWORD)
         yield found
 
 
@@ -81,7 +100,7 @@ def postgres_server(only_edition: Edition, servers: dict[str, str]) -> str:
 @pytest.fixture
 def database_url(only_edition: Edition, postgres_server: str) -> Iterator[str]:
     """URL of a fresh, empty database."""
-    with only_edition.database(postgres_server, upgraded=False) as found:
+    with only_edition.database(postgres_server) as found:
         yield found.url
 
 

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from databases import timescale
@@ -27,6 +27,7 @@ from framegrid_local.postgres import EmbeddedPostgres
 from framegrid_store.migrate import upgrade
 
 SERVER_VARIABLE = "FRAMEGRID_TEST_DATABASE_URL"
+BI_PASSWORD = "only in tests: ' ; % é"  # what drivers have to quote
 EditionName = Literal["plain", "apache", "community"]
 
 
@@ -44,7 +45,12 @@ class Database:
     def as_role(self, role: str, password: str) -> str:
         """The URL with another login."""
         host = urlsplit(self.url).netloc.rpartition("@")[2]
-        return urlunsplit(urlsplit(self.url)._replace(netloc=f"{role}:{password}@{host}"))
+        return urlunsplit(urlsplit(self.url)._replace(netloc=f"{role}:{quote(password)}@{host}"))
+
+    @property
+    def bi_url(self) -> str:
+        """As role bi, once a fixture or a test has set BI_PASSWORD."""
+        return self.as_role("bi", BI_PASSWORD)
 
 
 @dataclass(slots=True)
@@ -57,7 +63,7 @@ class Edition:
     start: Callable[[Path], AbstractContextManager[str]] | None = None
     databases: int = 0
     version: str = ""
-    _templates: set[str] = field(default_factory=set)
+    _templates: dict[Callable[[str], object], str] = field(default_factory=dict)
 
     @contextmanager
     def serving(self, folder: Path) -> Iterator[str]:
@@ -73,16 +79,19 @@ class Edition:
             yield url
 
     @contextmanager
-    def database(self, server_url: str, *, upgraded: bool) -> Iterator[Database]:
-        """A fresh database on the server: with Framegrid's schema, or empty; dropped afterwards."""
+    def database(self, server_url: str, fill: Callable[[str], object] | None = None) -> Iterator[Database]:
+        """A fresh database on the server, dropped afterwards: empty, or as `fill` makes one of an empty one.
+
+        `fill` is called once per server with a URL; its work is then copied, which is several times faster.
+        """
         with psycopg.connect(_sibling(server_url, "postgres"), autocommit=True) as admin:
             self.version = self.version or _version(admin)
-            template = self._template(admin, server_url) if upgraded else "template0"
+            template = self._template(admin, server_url, fill) if fill else "template0"
             name = f"framegrid_test_{uuid.uuid4().hex[:12]}"
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
             try:
                 url = _sibling(server_url, name)
-                if upgraded:
+                if fill:
                     upgrade(url)  # a copy has the tables but not the rights and settings of roles in it
                 self.databases += 1
                 yield Database(url, self.name)
@@ -92,21 +101,20 @@ class Edition:
     def forget(self, server_url: str) -> None:
         """Drops what was made on a server that goes on without us."""
         with psycopg.connect(_sibling(server_url, "postgres"), autocommit=True) as admin:
-            for template in self._templates:
+            for template in self._templates.values():
                 admin.execute(f"DROP DATABASE IF EXISTS {template} WITH (FORCE)")
         self._templates.clear()
 
-    def _template(self, admin: psycopg.Connection, server_url: str) -> str:
-        """Made once: copying a database is several times faster than making its schema."""
-        if not self._templates:
+    def _template(self, admin: psycopg.Connection, server_url: str, fill: Callable[[str], object]) -> str:
+        if fill not in self._templates:
             name = f"framegrid_template_{uuid.uuid4().hex[:12]}"
             admin.execute(f"CREATE DATABASE {name}")
-            self._templates.add(name)
-            upgrade(_sibling(server_url, name))
+            fill(_sibling(server_url, name))
             # Else TimescaleDB's scheduler comes back to it, and a database in use cannot be copied.
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        return next(iter(self._templates))
+            self._templates[fill] = name
+        return self._templates[fill]
 
 
 @contextmanager
