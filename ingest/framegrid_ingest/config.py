@@ -8,7 +8,7 @@ camera does not set comes from `defaults`, then from the model's own default bel
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -27,7 +27,14 @@ from pydantic.types import Strict
 from framegrid_ingest.documents import Document, Path_, read_document
 from framegrid_ingest.errors import ConfigError, Problem
 from framegrid_ingest.schema_errors import NAME_PATTERN, WORD_PATTERN, describe, nearest, show
-from framegrid_ingest.urls import SCHEMES, CameraUrl, absolute_path, fill_in, kind_of
+from framegrid_ingest.urls import (
+    SCHEMES,
+    CameraUrl,
+    absolute_path,
+    fill_in,
+    kind_of,
+    missing_variable,
+)
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=0.0, le=1.0)]
@@ -195,12 +202,36 @@ def parse_cameras(
     return _Parser(read_document(text, file), environ, base_dir).cameras()
 
 
+def parse_camera(
+    values: Mapping[str, Any], secrets: Mapping[str, str], missing: Callable[[str, str], str]
+) -> CameraConfig:
+    """One camera from plain values. ${NAME} in its `url` comes from `secrets`; `missing` says what they lack.
+
+    Raises ConfigError; the problems' keys are paths inside `values`, their lines mean nothing.
+    """
+    return _Parser(Document("", dict(values)), secrets, Path("/"), missing).camera()
+
+
 class _Parser:
-    def __init__(self, document: Document, environ: Mapping[str, str], base_dir: Path) -> None:
+    def __init__(
+        self,
+        document: Document,
+        environ: Mapping[str, str],
+        base_dir: Path,
+        missing: Callable[[str, str], str] = missing_variable,
+    ) -> None:
         self._document = document
         self._environ = environ
         self._base_dir = base_dir
+        self._missing = missing
         self._problems: list[Problem] = []
+
+    def camera(self) -> CameraConfig:
+        """The document is one camera."""
+        camera = self._camera(self._document.data, (), {})
+        if camera is None or self._problems:
+            raise ConfigError(self._problems)
+        return camera
 
     def cameras(self) -> tuple[CameraConfig, ...]:
         top = self._mapping(self._document.data or {}, ())
@@ -214,7 +245,7 @@ class _Parser:
         if not isinstance(entries, list):
             self._report(("cameras",), f"expected a list (lines that start with '-'), got {show(entries)}")
             entries = []
-        cameras = [self._camera(entry, index, defaults) for index, entry in enumerate(entries)]
+        cameras = [self._camera(entry, ("cameras", index), defaults) for index, entry in enumerate(entries)]
         self._check_unique_names(entries)
         if self._problems:
             raise ConfigError(self._problems)
@@ -234,8 +265,7 @@ class _Parser:
         self._validate(trial, ("defaults",), frozenset())
         return shared
 
-    def _camera(self, entry: Any, index: int, defaults: dict[str, Any]) -> CameraConfig | None:
-        path: Path_ = ("cameras", index)
+    def _camera(self, entry: Any, path: Path_, defaults: dict[str, Any]) -> CameraConfig | None:
         written = self._mapping(entry, path)
         if not isinstance(entry, dict):
             return None
@@ -268,7 +298,7 @@ class _Parser:
             )
             return False
         try:
-            value, secrets = fill_in(template.strip(), self._environ)
+            value, secrets = fill_in(template.strip(), self._environ, self._missing)
         except ValueError as error:
             self._report(path, str(error))
             return False

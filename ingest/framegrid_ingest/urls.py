@@ -7,7 +7,7 @@ the sanitised text; `reveal()` is for the code that opens the connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
@@ -145,11 +145,21 @@ def kind_of(value: str) -> str:
     return kind
 
 
-def fill_in(template: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+def missing_variable(name: str, state: str) -> str:
+    """What to say of a ${NAME} that the environment lacks; `state` is "is not set" or "is empty"."""
+    return f"the environment variable {name} {state}; set it for the ingest process"
+
+
+def fill_in(
+    template: str,
+    values: Mapping[str, str],
+    missing: Callable[[str, str], str] = missing_variable,
+) -> tuple[str, tuple[str, ...]]:
     """`template` with each ${NAME} replaced, and the texts that were put in.
 
-    A value that lands in the user or password is percent-encoded, so any character may be in it. `$${` stands
-    for a plain `${`. Raises ValueError that names the variable (never a value).
+    `values` is the environment or a Secret; `missing` words what it lacks. A value that lands in the user or
+    password is percent-encoded, so any character may be in it. `$${` stands for a plain `${`. Raises
+    ValueError that names the variable (never a value).
     """
     secrets: list[str] = []
     rest = template.partition("://")[2]
@@ -162,10 +172,9 @@ def fill_in(template: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, 
             return match.group(0)
         if not _VARIABLE_NAME.match(name):
             raise ValueError(f"expected ${{NAME}} with letters, digits and _, got ${{{name}}}")
-        value = environ.get(name, "")
+        value = values.get(name, "")
         if not value:
-            state = "is empty" if name in environ else "is not set"
-            raise ValueError(f"the environment variable {name} {state}; set it for the ingest process")
+            raise ValueError(missing(name, "is empty" if name in values else "is not set"))
         secrets.append(value)
         if match.start() < userinfo_end:
             value = quote(value, safe="")
