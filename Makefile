@@ -10,12 +10,18 @@ CAMERAS ?= cameras.yaml
 DEMO_SECONDS ?= 0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Kubernetes: `kuberay` or `static`; names of the images.
+RAY_MODE ?= kuberay
+KIND_CLUSTER ?= framegrid
+KUBERAY_VERSION := 1.7.0
+REGISTRY ?= localhost
+TAG ?= dev
 
 BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-workshop demo up doctor test test-unit lint bench clean distclean
+.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart-tools chart-docs doctor test test-unit test-cluster lint bench clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +44,26 @@ $(VENV)/.setup-workshop: $(NEEDS)
 demo: setup ## simulated street cameras to numbers in SQL, live; DEMO_SECONDS=60 stops by itself
 	@$(BIN)/framegrid demo --seconds $(DEMO_SECONDS) --state-dir "$(STATE_DIR)" $(DEMO_ARGS)
 
-up: setup ## the same with your cameras: make up CAMERAS=cameras.yaml
+run: setup ## the same with your cameras: make run CAMERAS=cameras.yaml
 	@$(BIN)/framegrid up "$(CAMERAS)" --state-dir "$(STATE_DIR)"
+
+up: ## everything on Kubernetes on this machine: kind, images, operator, chart; needs Docker, kind, kubectl, helm
+	@KIND_CLUSTER=$(KIND_CLUSTER) RAY_MODE=$(RAY_MODE) TAG=$(TAG) KUBERAY_VERSION=$(KUBERAY_VERSION) k8s/kind-up
+
+down: ## remove what `make up` made, data included
+	kind delete cluster --name $(KIND_CLUSTER)
+
+images: ## build the container images: make images REGISTRY=… TAG=…
+	REGISTRY=$(REGISTRY) TAG=$(TAG) k8s/images build
+
+sbom: ## what is in each image, as CycloneDX, into build/sbom; needs uv
+	k8s/images sbom build/sbom
+
+chart-tools: ## helm, kubeconform and kind for the chart's tests, built by Go into the user's cache
+	k8s/tools
+
+chart-docs: setup-test ## the table of values in the chart's README, from values.yaml
+	$(BIN)/python charts/values_table.py
 
 doctor: setup ## what this machine has, and what that means here
 	@$(BIN)/framegrid doctor
@@ -50,10 +74,14 @@ test: setup-test ## all tests: unit, integration, the demo from end to end
 test-unit: setup-test ## unit tests alone: seconds, no network, no Ray
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
+test-cluster: setup-test ## the chart on a real Kubernetes brought up on this machine; root on Debian, no Docker
+	$(BIN)/python -m pytest tests/e2e/test_cluster.py -m cluster $(PYTEST_ARGS)
+
 lint: setup-test ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/e2e/cluster
 	$(BIN)/lint-imports
 
 bench: setup-workshop ## measure this machine against its limits and Ultralytics, write bench.json

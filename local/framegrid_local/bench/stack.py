@@ -1,4 +1,4 @@
-"""The whole chain under measurement: the same processes as `make up`, on cameras that the bench writes."""
+"""The whole chain under measurement: the same processes as `make run`, on cameras that the bench writes."""
 
 from __future__ import annotations
 
