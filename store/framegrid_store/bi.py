@@ -223,8 +223,10 @@ FROM framegrid.model_version m""",
 )
 
 
-def create_views(connection: psycopg.Connection) -> bool:
+def create_views(connection: psycopg.Connection, *, anew: bool = False) -> bool:
     """Create or replace every view with its comments; nothing when they are the ones of this program.
+
+    `anew`: replace them all the same, because tables were put in the place of those that they read.
 
     Raises `StoreError` when a view must change its columns while somebody's own view stands on it.
     """
@@ -233,7 +235,7 @@ def create_views(connection: psycopg.Connection) -> bool:
     found = connection.execute(
         "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", (SCHEMA,)
     ).fetchone()
-    if found == (mark,):
+    if found == (mark,) and not anew:
         return False
     for view in VIEWS:
         _create(connection, view)

@@ -12,12 +12,14 @@ from framegrid_store.errors import StoreError
 Edition = Literal["community", "apache", "plain"]
 OLDEST_SERVER = 15
 """Oldest PostgreSQL that the tests run on; 14 leaves support in November 2026."""
+OLDEST_COLUMNSTORE = (2, 20)
+"""Rows that come late into compressed chunks: slow before 2.20, and wrong at times before 2.18."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Edition and versions. `community` has compression and continuous aggregates, `apache` hypertables
-    alone."""
+    """Edition and versions. Roll-ups and retention are ours on every edition, so their results are the
+    same."""
 
     edition: Edition
     server_version: str
@@ -25,8 +27,29 @@ class Capabilities:
 
     @property
     def hypertables(self) -> bool:
-        """Whether tables can be cut into chunks by TimescaleDB."""
+        """Whether tables are cut into chunks by TimescaleDB; else they are partitions of PostgreSQL."""
         return self.edition != "plain"
+
+    @property
+    def columnstore(self) -> bool:
+        """Whether old chunks can be compressed, to about a tenth."""
+        version = tuple(
+            int(part) for part in (self.timescaledb_version or "0").split(".")[:2] if part.isdigit()
+        )
+        return self.edition == "community" and version >= OLDEST_COLUMNSTORE
+
+    @property
+    def meaning(self) -> str:
+        """What the edition makes possible, for an operator."""
+        if self.columnstore:
+            return "hypertables; old chunks compressed by TimescaleDB; roll-ups and retention by `maintain`"
+        if self.edition == "community":
+            oldest = ".".join(map(str, OLDEST_COLUMNSTORE))
+            return (
+                f"hypertables; compression needs TimescaleDB {oldest}; roll-ups and retention by `maintain`"
+            )
+        cut = "hypertables" if self.hypertables else "partitions"
+        return f"{cut}; no compression; roll-ups and retention by `maintain`"
 
 
 def probe(connection: psycopg.Connection) -> Capabilities:

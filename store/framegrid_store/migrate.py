@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import psycopg
 from alembic import command
@@ -22,6 +23,7 @@ from framegrid_store.capabilities import Capabilities, probe
 from framegrid_store.connect import connect, describe, sanitised
 from framegrid_store.errors import UPGRADE_ADVICE, NotUpgradedError, StoreError
 from framegrid_store.names import SCHEMA
+from framegrid_store.settings import StoreSettings
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class UpgradeResult:
     revision: str
     capabilities: Capabilities
     hypertables_made: tuple[str, ...]
+    partitioned: tuple[str, ...]
     views_replaced: bool
     refused_sql: tuple[str, ...]
     """What the upgrading role may not do about roles: for a superuser to run in this database."""
@@ -70,9 +73,10 @@ def require_current(connection: psycopg.Connection) -> None:
         )
 
 
-def upgrade(database_url: str) -> UpgradeResult:
+def upgrade(database_url: str, settings: StoreSettings | None = None) -> UpgradeResult:
     """Bring the database up to date and say what was done.
 
+    `settings`: retention and chunks; without them those in force stay, and a new database gets the defaults.
     Waits while another process upgrades. Raises `StoreError` with a reason (never the password) when the
     server cannot be reached, is too old, or refuses.
     """
@@ -83,7 +87,7 @@ def upgrade(database_url: str) -> UpgradeResult:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
                 reconcile.create_extension(connection)
         with engine(database_url, application_name=APPLICATION_NAME).begin() as transaction:
-            return _upgrade(transaction)
+            return _upgrade(transaction, settings)
     except psycopg.Error as error:
         raise StoreError(
             f"cannot upgrade {describe(database_url)}: {sanitised(error, database_url)}"
@@ -99,7 +103,7 @@ def engine(database_url: str, *, application_name: str) -> Engine:
     )
 
 
-def _upgrade(transaction: Connection) -> UpgradeResult:
+def _upgrade(transaction: Connection, settings: StoreSettings | None) -> UpgradeResult:
     # A transaction's lock: works behind PgBouncer, and is gone when the process dies.
     transaction.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
     transaction.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
@@ -111,12 +115,18 @@ def _upgrade(transaction: Connection) -> UpgradeResult:
     config.attributes["connection"] = transaction
     command.upgrade(config, "head")
     capabilities = probe(raw)
+    if settings is not None or before in (None, "0001"):
+        reconcile.apply_settings(raw, settings or StoreSettings())
+    cut = reconcile.cut_tables(raw, capabilities, datetime.now(timezone.utc))
+    views_replaced = bi.create_views(raw, anew=bool(cut.hypertables or cut.partitioned))
+    reconcile.drop_emptied(raw, cut.emptied)
     result = UpgradeResult(
         revision_before=before,
         revision=head_revision(),
         capabilities=capabilities,
-        hypertables_made=tuple(reconcile.create_hypertables(raw, capabilities)),
-        views_replaced=bi.create_views(raw),
+        hypertables_made=cut.hypertables,
+        partitioned=cut.partitioned,
+        views_replaced=views_replaced,
         refused_sql=roles.ensure_roles(raw),
     )
     logger.info("store is at revision %s, edition %s", result.revision, capabilities.edition)

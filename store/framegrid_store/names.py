@@ -2,7 +2,7 @@
 
 SCHEMA = "framegrid"
 
-TIME_TABLES = {
+FACT_TABLES = {
     "frame_count": "time",
     "coverage": "time",
     "track": "started_at",
@@ -10,4 +10,13 @@ TIME_TABLES = {
     "event": "time",
     "detection": "time",
 }
-"""Fact tables and the column that time is cut by."""
+"""What writers fill, and the column that time is cut by."""
+
+ROLLED_UP_TABLES = ("frame_count", "coverage")
+"""Those whose rows are added to roll-ups."""
+
+TIME_TABLES = {
+    **FACT_TABLES,
+    **{f"{table}_{span}": "time" for span in ("minute", "hour", "day") for table in ROLLED_UP_TABLES},
+}
+"""All tables that are cut into chunks or partitions."""

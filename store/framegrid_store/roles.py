@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from framegrid_store.connect import sanitised
-from framegrid_store.names import SCHEMA, TIME_TABLES
+from framegrid_store.names import FACT_TABLES, SCHEMA
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -54,7 +54,7 @@ _NAMES = ("camera", "object_class", "model_version", "zone", "line", "series")
 APP_RIGHTS = {
     "alembic_version": ("SELECT",),
     **dict.fromkeys(_NAMES, ("SELECT", "INSERT", "UPDATE")),
-    **dict.fromkeys((*TIME_TABLES, "ingest_batch"), ("INSERT",)),
+    **dict.fromkeys((*FACT_TABLES, "ingest_batch"), ("INSERT",)),
 }
 """What the writer needs in schema framegrid, and no more. A table that is not there is left out."""
 _KINDS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW"}

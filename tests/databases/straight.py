@@ -1,6 +1,6 @@
 """What the `bi` views must say, worked out from the rows that were sent, in Python and without any SQL.
 
-Whole numbers throughout; local days by zoneinfo. A bucket's key is its start in UTC, or the local date for days.
+Whole numbers throughout; local days by zoneinfo. A bucket's key is its start in UTC, or the local date.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal, localcontext
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,12 +40,12 @@ def expected(rows: Iterable[Row], zones: Mapping[str, str], view: str) -> dict[t
 def found(connection: psycopg.Connection, view: str) -> dict[tuple[Any, ...], Facts]:
     """The same from the view."""
     columns = (
-        'samples, n_sum, n_sumsq, "min", "max", uniques, mean, stddev, score_mean, observed_s, expected, processed,'
-        f" dropped, {', '.join(DROPS)}"
+        'samples, n_sum, n_sumsq, "min", "max", uniques, mean, stddev, score_mean, observed_s, expected,'
+        f" processed, dropped, {', '.join(DROPS)}"
     )
     names = [name.strip().strip('"') for name in columns.split(",")]
-    cursor = connection.execute(f"SELECT time, local_time, camera, class, zone, {columns} FROM bi.{view}")  # type: ignore[arg-type]
-    rows = cursor.fetchall()
+    query = f"SELECT time, local_time, camera, class, zone, {columns} FROM bi.{view}"
+    rows = connection.execute(query).fetchall()  # type: ignore[arg-type]
     told = {
         (row[1][:10] if view == "counts_day" else row[0].astimezone(timezone.utc), *row[2:5]): dict(
             zip(names, row[5:], strict=True)
@@ -98,7 +98,7 @@ def _coverage(rows: list[CoverageRow]) -> Facts:
 
 
 def differences(said: Mapping[Any, Facts], true: Mapping[Any, Facts]) -> list[str]:
-    """What differs, as sentences. A deviation may differ in the last digit of a float, nothing else in any."""
+    """What differs, as sentences. A deviation may differ in a float's last digit, nothing else in any."""
     problems = [f"missing {key}" for key in true.keys() - said.keys()]
     problems += [f"too many {key}: {said[key]}" for key in said.keys() - true.keys()]
     for key in said.keys() & true.keys():
@@ -108,12 +108,3 @@ def differences(said: Mapping[Any, Facts], true: Mapping[Any, Facts]) -> list[st
             if got != value and not close:
                 problems.append(f"{key} {name}: expected {value!r}, got {got!r}")
     return problems
-
-
-def midnight(zone: str, day: datetime) -> datetime:
-    """The first instant of a local day, in UTC."""
-    local = ZoneInfo(zone)
-    at = day.replace(tzinfo=timezone.utc) - timedelta(hours=16)
-    while at.astimezone(local).date() < day.date():
-        at += timedelta(minutes=15)
-    return at

@@ -236,7 +236,7 @@ COMMENT ON COLUMN framegrid.coverage_day.camera_id IS 'framegrid.camera';
 -- The ledger, what is to be rolled up, and rows with odd times, noted in one call at the start of a batch's transaction.
 CREATE FUNCTION framegrid.begin_batch(
     new_batch_id UUID, new_rows INTEGER, minutes BIGINT[], minute_rows INTEGER[], rolled_up BOOLEAN[]
-) RETURNS BIGINT LANGUAGE plpgsql AS $$
+) RETURNS BIGINT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     number BIGINT;
     late TIMESTAMP WITH TIME ZONE;
