@@ -21,7 +21,7 @@ from framegrid_store.errors import StoreError
 
 from framegrid_ingest import logs
 from framegrid_ingest.app import IngestApp
-from framegrid_ingest.errors import ConfigError
+from framegrid_ingest.errors import ConfigError, IngestError
 from framegrid_ingest.settings import IngestSettings, load_settings
 
 logger = logging.getLogger("framegrid_ingest")
@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         asyncio.run(_run(settings))
     except StoreError as error:
         print(f"database_url: {error}", file=sys.stderr)
+        return 2
+    except IngestError as error:  # no cluster to speak to
+        print(error, file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno != errno.EADDRINUSE:

@@ -15,6 +15,8 @@ from framegrid_store.rows import DimensionRow, ModelRow, Row
 from framegrid_store.writer import StoreWriter
 
 from framegrid_ingest.camera import Surroundings
+from framegrid_ingest.camera_api import CameraApi
+from framegrid_ingest.camera_source import source_of
 from framegrid_ingest.cameras import CameraSet
 from framegrid_ingest.catalog import Catalog, ModelFacts
 from framegrid_ingest.client import ServeClient
@@ -64,7 +66,6 @@ class IngestApp:
         self, settings: IngestSettings, environ: Mapping[str, str], clock: Clock | None = None
     ) -> None:
         self.settings = settings
-        self._environ = environ
         self._clock = clock or Clock()
         self.metrics = IngestMetrics()
         self.latency = CaptureToStored(
@@ -94,11 +95,20 @@ class IngestApp:
             clock=self._clock,
         )
         shared = Surroundings(
-            self._clock, self.dispatcher, self.sink, self.metrics, self.latency, load, settings.interval_s
+            self._clock,
+            self.dispatcher,
+            self.sink,
+            self.metrics,
+            self.latency,
+            load,
+            settings.interval_s,
+            recorded_until_s=self._records_until_s,
         )
         self.cameras = CameraSet(shared, self.sink.announce)
+        self.source = source_of(settings, environ, self.cameras, self.metrics, self._clock)
         self._http = HttpServer(
-            {"/status": self._status, "/metrics": self._metrics_page, "/healthz": self._healthz}
+            {"/status": self._status, "/metrics": self._metrics_page, "/healthz": self._healthz},
+            {"/v1/cameras": CameraApi(self.source.registry).answer},
         )
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[dict[str, Any]], None]) -> None:
@@ -108,9 +118,7 @@ class IngestApp:
         tasks = [
             asyncio.create_task(_guarded("models", self.catalog.run)),
             asyncio.create_task(_guarded("sweep", self.cameras.sweep)),
-            asyncio.create_task(
-                _guarded("config", lambda: self.cameras.watch(self.settings.cameras, self._environ))
-            ),
+            asyncio.create_task(_guarded("config", self.source.run)),
         ]
         try:
             await self.catalog.refresh()
@@ -119,7 +127,7 @@ class IngestApp:
                     "ready": True,
                     "http_host": self.settings.http_host,
                     "http_port": port,
-                    "cameras": str(self.settings.cameras),
+                    "cameras": self.source.name,
                     "serve_url": self.settings.serve_url,
                 }
             )
@@ -133,6 +141,7 @@ class IngestApp:
         watch.cancel()
         await self.cameras.stop_reading()
         await self.cameras.finish(DRAIN_TIMEOUT_S)
+        await self.source.leave()
         await self.dispatcher.drain(DRAIN_TIMEOUT_S)
         for task in tasks:
             task.cancel()
@@ -148,10 +157,14 @@ class IngestApp:
         self.sink.announce([ModelRow(facts.key, facts.digest, facts.precision, facts.licence)])
         self.dispatcher.pump()
 
+    def _records_until_s(self) -> float:
+        return self.source.records_until_s()
+
     def _status(self) -> Answer:
         stats = self.sink.writer.stats()
         status = process_status(self.cameras.cameras, self.latency, self._clock.unix_s())
         status["config_error"] = self.cameras.config_error
+        status |= self.source.status()
         status["serve"] = {
             "up": not self.dispatcher.is_serve_down and bool(self.catalog.names),
             "message": self.dispatcher.last_error or self.catalog.last_error,

@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -29,6 +29,7 @@ from framegrid_ingest.intake import Intake, SourceFrame, StreamFacts
 from framegrid_ingest.lane import Lane, LiveTotals, Load, Sink
 from framegrid_ingest.latency import CaptureToStored
 from framegrid_ingest.metrics import IngestMetrics
+from framegrid_ingest.openings import Openings
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.sampler import Sampler, phase_of
 from framegrid_ingest.slot import Slot, SlotPolicy
@@ -67,12 +68,22 @@ class Surroundings:
     load: Load
     interval_s: float
     open_reader: Callable[[CameraConfig], Reader] = reader_for
+    # No later tick is recorded (unix seconds); moves on while this process may, see kubernetes/membership.py.
+    recorded_until_s: Callable[[], float] = lambda: math.inf
+    openings: Openings = field(default_factory=Openings)
 
 
 class Camera:
     """Call `run` as a task; cancel it to stop reading, then `finish`."""
 
-    def __init__(self, config: CameraConfig, shared: Surroundings, totals: LiveTotals | None = None) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        shared: Surroundings,
+        totals: LiveTotals | None = None,
+        not_before_s: float = -math.inf,
+    ) -> None:
+        """`not_before_s`: unix seconds before which there is no tick; others may have recorded until then."""
         self.config = config
         self.totals = totals or LiveTotals()
         self.state = CameraState.CONNECTING
@@ -85,18 +96,23 @@ class Camera:
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
         self._was_lost = False
+        self._opened_once: Callable[[], None] = lambda: None
         self._opened_monotonic_s: float | None = None
         self._wake_pending = False
         self._rates: deque[tuple[float, int, int]] = deque()
         is_recording = config.source_kind == "file" and config.pace == "fast"
-        started_s = config.start_s if is_recording and config.start_s is not None else shared.clock.unix_s()
+        started_s = shared.clock.unix_s()
+        if not is_recording:
+            started_s = max(started_s, not_before_s)
+        elif config.start_s is not None:
+            started_s = config.start_s
         if is_recording and config.start_s is None:
             # One origin for the reader's capture times and for the ticks.
             self._read_config = config.model_copy(update={"start_s": started_s})
         else:
             self._read_config = config
         phase = 0.0 if is_recording else phase_of(config.name)
-        self._sampler = Sampler(config.fps, started_s, phase)
+        self._sampler = Sampler(config.fps, started_s, phase, shared.recorded_until_s)
         slot: Slot[SourceFrame] = (
             Slot(SlotPolicy.WAIT, RECORDING_SLOT_FRAMES) if is_recording else Slot(SlotPolicy.DROP_OLDEST)
         )
@@ -119,12 +135,18 @@ class Camera:
     def name(self) -> str:
         return self.config.name
 
+    @property
+    def recorded_until_s(self) -> float:
+        """Unix seconds of the last tick that is claimed or missed."""
+        return self._sampler.time_of(self.intake.next_tick.number - 1)
+
     async def run(self) -> None:
         """Read, and open again whenever the stream is lost, until cancelled or the recording ends."""
         if self.config.paused:
             self._change(CameraState.PAUSED, "paused by its configuration")
             return
         self._change(CameraState.CONNECTING, "")
+        self._opened_once = await self._shared.openings.enter()
         while True:
             self._opened_monotonic_s = None
             try:
@@ -206,6 +228,7 @@ class Camera:
         self._loop.call_soon_threadsafe(self._note_opened, facts)
 
     def _note_opened(self, facts: StreamFacts) -> None:
+        self._opened_once()
         before = self.facts
         self.facts = facts
         self._opened_monotonic_s = self._shared.clock.monotonic_s()
@@ -224,6 +247,7 @@ class Camera:
         logger.info("camera runs: %s", facts, extra={"camera": self.name})
 
     async def _wait(self, error: SourceError) -> None:
+        self._opened_once()
         self._lost(error)
         if self._opened_monotonic_s is not None:
             self._backoff.healthy(self._shared.clock.monotonic_s() - self._opened_monotonic_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ POLL_S = 5.0
 # A removed camera's last frames are worth waiting for this long.
 FINISH_TIMEOUT_S = 2.0
 _SWEEP_S = 0.1
+# More than rounding, less than any camera's tick.
+_AFTER_S = 1e-3
 
 
 class CameraSet:
@@ -44,15 +47,33 @@ class CameraSet:
         """In the order of the configuration."""
         return list(self._cameras.values())
 
-    async def apply(self, configs: Sequence[CameraConfig]) -> None:
-        """Make the running cameras those of `configs`."""
+    def named(self, name: str) -> Camera | None:
+        """The running camera of that name."""
+        return self._cameras.get(name)
+
+    @property
+    def recorded_until_s(self) -> float:
+        """The last tick of any camera, unix seconds."""
+        return max((camera.recorded_until_s for camera in self._cameras.values()), default=-math.inf)
+
+    async def apply(
+        self,
+        configs: Sequence[CameraConfig],
+        not_before_s: Callable[[CameraConfig], float] = lambda _: -math.inf,
+    ) -> float:
+        """Make the running cameras those of `configs`; new ones record from `not_before_s` on.
+
+        Returns the last tick (unix seconds) of those that were stopped, minus infinity for none.
+        """
         wanted = {config.name: config for config in configs}
         changed = [
             name
             for name, camera in self._cameras.items()
             if name not in wanted or wanted[name] != camera.config
         ]
-        await asyncio.gather(*(self._stop(name) for name in changed))
+        ends_s = dict(
+            zip(changed, await asyncio.gather(*(self._stop(name) for name in changed)), strict=True)
+        )
         for name in changed:
             if name not in wanted:
                 self._totals.pop(name, None)
@@ -60,7 +81,9 @@ class CameraSet:
                 self._shared.latency.forget(name)
         started = [config for config in configs if config.name not in self._cameras]
         for config in started:
-            self._start(config)
+            # The last tick of the camera as it was is not counted again.
+            after_s = ends_s.get(config.name, -math.inf) + _AFTER_S
+            self._start(config, max(not_before_s(config), after_s))
         self._cameras = {name: self._cameras[name] for name in wanted}
         self._shared.metrics.cameras.set(len(self._cameras))
         removed = [name for name in changed if name not in wanted]
@@ -71,6 +94,7 @@ class CameraSet:
                 ", ".join(config.name for config in started) or "none",
                 ", ".join(removed) or "none",
             )
+        return max(ends_s.values(), default=-math.inf)
 
     async def sweep(self) -> None:
         """Keep the ticks of silent cameras moving, until cancelled."""
@@ -122,21 +146,22 @@ class CameraSet:
         self._shared.metrics.config_ok.set(0)
         logger.error("the configuration is not used, all cameras go on as before:\n%s", error)
 
-    def _start(self, config: CameraConfig) -> None:
+    def _start(self, config: CameraConfig, not_before_s: float) -> None:
         totals = self._totals.setdefault(config.name, LiveTotals())
         totals.counts = {}
-        camera = Camera(config, self._shared, totals)
+        camera = Camera(config, self._shared, totals, not_before_s)
         self._announce(dimension_rows(config))
         task = asyncio.get_running_loop().create_task(camera.run(), name=f"camera {config.name}")
         task.add_done_callback(_log_unexpected)
         self._cameras[config.name] = camera
         self._tasks[config.name] = task
 
-    async def _stop(self, name: str) -> None:
+    async def _stop(self, name: str) -> float:
         camera, task = self._cameras.pop(name), self._tasks.pop(name)
         task.cancel()
         await asyncio.wait({task}, timeout=1.5)
         await camera.finish(FINISH_TIMEOUT_S)
+        return camera.recorded_until_s
 
 
 class ConfigFile:

@@ -2,6 +2,8 @@
 
     IngestError
     ├── ConfigError            the text of a YAML file is wrong: nothing is started from it
+    ├── RegistryError          cameras are not listed or changed as asked; carries an HTTP status
+    ├── ClusterError           the Kubernetes API server did not do it, see kubernetes/cluster.py
     ├── SourceError            a camera could not be opened or read; carries `fault`
     ├── FrameError             one picture cannot be used (corrupt, too large); the stream goes on
     └── ClientError            serve did not answer as expected
@@ -13,6 +15,7 @@ Every message says what was expected, what came, where (never with credentials) 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,6 +45,15 @@ class ConfigError(IngestError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = tuple(sorted(set(problems), key=lambda p: (p.line, p.column, p.key, p.message)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class RegistryError(IngestError):
+    """The cameras cannot be shown or changed as asked. `problems` are (key, message) of a wrong camera."""
+
+    def __init__(self, status: int, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problems = tuple(problems)
 
 
 class SourceFault(str, Enum):

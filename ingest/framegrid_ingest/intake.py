@@ -78,6 +78,7 @@ class Intake:
         self._lock = threading.Lock()
         self._missed: list[Missed] = []
         self._is_held = False
+        self._is_closed = False
         self.facts: StreamFacts | None = None
         self.frames_in = 0
         self.clock_errors = 0
@@ -177,6 +178,7 @@ class Intake:
 
     def close(self, reason: DropReason) -> None:
         """Take no more frames; those that wait are settled with `reason`. A blocked `offer` returns."""
+        self._is_closed = True  # a reader's thread may still be on its way here
         left = self._slot.close()
         with self._lock:
             self._missed += [Missed(_one(frame.tick), reason) for frame in left]
@@ -185,7 +187,7 @@ class Intake:
         now_s = self._clock.unix_s()
         self.frames_in += 1
         self.last_frame_monotonic_s = self._clock.monotonic_s()
-        if self._is_held:
+        if self._is_held or self._is_closed:
             return None, now_s, now_s
         if self._is_recording:
             captured_s, arrived_s = (now_s if captured_at_s is None else captured_at_s), None

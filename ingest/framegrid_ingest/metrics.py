@@ -89,7 +89,13 @@ class IngestMetrics:
         self.config_ok = Gauge(
             "framegrid_config_ok", "0 while cameras.yaml has a mistake and is not used", registry=r
         )
-        self.cameras = Gauge("framegrid_cameras", "Cameras configured", registry=r)
+        self.cameras = Gauge("framegrid_cameras", "Cameras of this process", registry=r)
+        self.kubernetes_requests = Counter(
+            "framegrid_kubernetes_requests",
+            "Requests to the API server, by HTTP status; 0 for no answer",
+            ("verb", "resource", "outcome"),
+            registry=r,
+        )
 
     def camera_settled(self, camera: str, reason: DropReason | None) -> None:
         """One tick has its outcome."""

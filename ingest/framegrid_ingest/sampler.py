@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 # Seconds beyond its window that a tick is kept open for a frame that was captured in it and arrives late.
@@ -42,9 +43,14 @@ _NONE = range(0)
 class Sampler:
     """Ticks of one camera. Not thread-safe."""
 
-    def __init__(self, fps: float, start_s: float, phase: float = 0.0) -> None:
+    def __init__(
+        self, fps: float, start_s: float, phase: float = 0.0, until_s: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        """`until_s`: no later tick is claimed or missed; asked again each time, since it may move on."""
         self.fps = fps
         self._phase = phase % 1.0
+        self._start_s = start_s
+        self._until_s = until_s
         self._next = self._first_at(start_s)
         self._last_captured_s = -math.inf
         self._frame_interval_s = math.inf
@@ -65,11 +71,8 @@ class Sampler:
         self._learn(captured_at_s, arrived_at_s)
         if not self.may_want(captured_at_s):
             return Offer(None, _NONE)
-        due_s = self.time_of(self._next)
         first = self._next
-        claimed = first
-        if captured_at_s >= due_s + 1.0 / self.fps:
-            claimed = max(first, math.floor(captured_at_s * self.fps - self._phase))
+        claimed = self._reached(captured_at_s)
         self._next = claimed + 1
         self._last_captured_s = captured_at_s
         return Offer(Tick(claimed, self.time_of(claimed)), range(first, claimed))
@@ -77,17 +80,23 @@ class Sampler:
     def may_want(self, captured_at_s: float) -> bool:
         """Whether a frame of that time would claim a tick."""
         early_s = 0.5 * min(1.0 / self.fps, self._frame_interval_s)
-        return captured_at_s > self._last_captured_s and captured_at_s >= self.time_of(self._next) - early_s
+        return (
+            captured_at_s > self._last_captured_s
+            and captured_at_s >= self.time_of(self._next) - early_s
+            and self.time_of(self._reached(captured_at_s)) <= self._until_s()
+        )
 
     def expire(self, now_s: float) -> range:
         """Ticks that no frame can claim any more at `now_s`."""
-        open_from_s = now_s - self._lag_s - GRACE_S - 1.0 / self.fps
+        open_from_s = min(now_s - self._lag_s - GRACE_S - 1.0 / self.fps, self._until_s())
         first = self._next
         self._next = max(first, self._first_at(open_from_s))
         return range(first, self._next)
 
     def has_jumped(self, now_s: float) -> bool:
         """Whether the next tick is so far from `now_s` that the clock must have been set; then `restart`."""
+        if self._last_captured_s == -math.inf and now_s < self._start_s:
+            return False  # waiting for its start, which may be far ahead
         return abs(now_s - self._lag_s - self.time_of(self._next)) > max(MAX_GAP_S, 3.0 / self.fps)
 
     def restart(self, now_s: float) -> range:
@@ -96,6 +105,12 @@ class Sampler:
         self._next = self._first_at(now_s)
         self._last_captured_s = -math.inf
         return range(first, self._next)
+
+    def _reached(self, captured_at_s: float) -> int:
+        """The tick that a frame of that time claims, if any."""
+        if captured_at_s < self.time_of(self._next) + 1.0 / self.fps:
+            return self._next
+        return max(self._next, math.floor(captured_at_s * self.fps - self._phase))
 
     def _first_at(self, time_s: float) -> int:
         return math.ceil(time_s * self.fps - self._phase - 1e-6)

@@ -5,19 +5,41 @@ Built once in `main`, then passed. Unknown keys and values out of bounds are ref
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from framegrid_ingest.config import Number
-from framegrid_ingest.documents import read_document
+from framegrid_ingest.documents import Path_, read_document
 from framegrid_ingest.errors import ConfigError, Problem
 from framegrid_ingest.schema_errors import describe, show
 
 DATABASE_VARIABLE = "FRAMEGRID_DATABASE_URL"
+POD_VARIABLE = "FRAMEGRID_POD_NAME"
+# Longer intervals would make a camera that moved wait too long for the next one.
+MAX_SHARED_INTERVAL_S = 60.0
 _HIDDEN = frozenset({"database_url"})
+
+
+class KubernetesSettings(BaseModel):
+    """Cameras are Camera resources, shared with the other ingest pods of the namespace."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # Empty: that of the pod, or of the kubeconfig. One installation in a namespace.
+    namespace: str = ""
+    # Outside of a cluster; a pod has its service account.
+    kubeconfig: Path | None = None
+    # Empty: FRAMEGRID_POD_NAME, else the host's name, which in a pod is the pod's.
+    pod: str = ""
+    # Seconds without a sign of life until a pod's cameras move. An API server that is away for longer than
+    # five sixths of it stops recording until it is back: more where the control plane is one machine.
+    lease_s: Annotated[int, Field(ge=3, le=600)] = 6
+    # Seconds between refreshes of a camera's frame rate and last frame in its status.
+    status_refresh_s: Annotated[Number, Field(ge=3.0, le=3600.0)] = 30.0
 
 
 class IngestSettings(BaseModel):
@@ -25,7 +47,9 @@ class IngestSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    cameras: Path
+    # One source of truth: a file, or Camera resources.
+    cameras: Path | None = None
+    kubernetes: KubernetesSettings | None = None
     serve_url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+/?$")]
     # Better in the environment (FRAMEGRID_DATABASE_URL), which wins: it holds a password.
     database_url: SecretStr = SecretStr("")
@@ -76,11 +100,40 @@ def parse_settings(
         settings = IngestSettings.model_validate(values)
     except ValidationError as failure:
         found = [
-            describe(error, {"": IngestSettings}, _HIDDEN) for error in failure.errors(include_url=False)
+            describe(error, {"": IngestSettings, "kubernetes": KubernetesSettings}, _HIDDEN)
+            for error in failure.errors(include_url=False)
         ]
         raise ConfigError([document.problem(at, message) for at, message in found]) from None
     if not settings.database_url.get_secret_value():
         message = f"expected a database, got none; set the environment variable {DATABASE_VARIABLE}"
         raise ConfigError([document.problem(("database_url",), message)])
-    cameras = settings.cameras.expanduser()
-    return settings.model_copy(update={"cameras": cameras if cameras.is_absolute() else base_dir / cameras})
+    wrong = _source_problem(settings)
+    if wrong:
+        raise ConfigError([document.problem(*wrong)])
+    return settings.model_copy(update=_resolved(settings, environ, base_dir))
+
+
+def _source_problem(settings: IngestSettings) -> tuple[Path_, str] | None:
+    if settings.cameras is None and settings.kubernetes is None:
+        return (
+            "cameras",
+        ), "expected this key (a file) or kubernetes (Camera resources), got neither; add one"
+    if settings.cameras is not None and settings.kubernetes is not None:
+        return ("kubernetes",), "expected one source of cameras, got cameras and kubernetes; remove one"
+    if settings.kubernetes is not None and settings.interval_s > MAX_SHARED_INTERVAL_S:
+        message = f"expected at most {MAX_SHARED_INTERVAL_S:g} with kubernetes, got {settings.interval_s:g}"
+        return ("interval_s",), f"{message}; cameras that move wait for the next interval"
+    return None
+
+
+def _resolved(settings: IngestSettings, environ: Mapping[str, str], base_dir: Path) -> dict[str, Any]:
+    def absolute(path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else base_dir / path
+
+    if settings.cameras is not None:
+        return {"cameras": absolute(settings.cameras)}
+    shared = settings.kubernetes or KubernetesSettings()
+    pod = shared.pod or environ.get(POD_VARIABLE) or socket.gethostname()
+    kubeconfig = absolute(shared.kubeconfig) if shared.kubeconfig else None
+    return {"kubernetes": shared.model_copy(update={"pod": pod, "kubeconfig": kubeconfig})}

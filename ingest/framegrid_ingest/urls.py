@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, quote, urlsplit
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HIDDEN = "***"
+# user:${PASSWORD}, ${USER}:${PASSWORD}, or a user alone.
+_ONLY_VARIABLES = re.compile(r"(?:[^:/?#@$]*|\$\{\w+\})(?::\$\{\w+\})?")
 # Query values shown in messages; every other one may be a token, so it is hidden.
 _PUBLIC_QUERY_KEYS = frozenset(
     {
@@ -109,6 +111,16 @@ def sanitise(value: str, secrets: tuple[str, ...] = ()) -> str:
         path, mark, query = tail.partition("?")
         value = f"{scheme}://{shown}{path}{mark}{_sanitise_query(query)}"
     return _mask_secrets(value, secrets)
+
+
+def shown_template(template: str) -> str:
+    """An address as it is written, without what is secret in it; ${NAME} is none."""
+    userinfo, mark, rest = template.partition("://")[2].partition("@")
+    if mark and "@" not in rest and _ONLY_VARIABLES.fullmatch(userinfo):
+        shown = sanitise(template.replace(f"{userinfo}@", "", 1))
+        scheme, _, rest = shown.partition("://")
+        return f"{scheme}://{userinfo}@{rest}"
+    return sanitise(template)
 
 
 def _sanitise_query(query: str) -> str:
