@@ -19,12 +19,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from framegrid_serve.batcher import Batcher
+from framegrid_serve.bundle import Bundle
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.errors import ModelError
+from framegrid_serve.golden import check_golden
 from framegrid_serve.metrics import Publisher
-from framegrid_serve.registry import ModelRegistry, ServingConfig
+from framegrid_serve.registry import ModelRegistry
 from framegrid_serve.service import DetectService
+from framegrid_serve.spec import ServingConfig
+from framegrid_serve.trial import prune_cache, try_bundle
 from framegrid_serve.wire import MAX_FRAMES
 
 logger = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class ReplicaSettings(BaseModel):
     # Requests in one replica at a time: Ray's own bound, far above what the queue lets wait.
     max_ongoing_requests: int = Field(default=256, ge=1, le=10_000)
     engine: str = ""
+    # What may be kept between starts: compiled networks, and notes on models that passed their trial.
     cache_dir: Path | None = None
 
 
@@ -58,7 +63,10 @@ class DetectorReplica:
         engine = EngineSettings(
             threads=parsed.cpus_per_replica, engine=parsed.engine, cache_dir=parsed.cache_dir
         )
-        registry = ModelRegistry(lambda bundle: Detector(bundle, engine))
+        registry = ModelRegistry(
+            lambda bundle: checked_detector(bundle, engine),
+            trial=lambda bundle: try_bundle(bundle, engine, passed_dir=parsed.cache_dir),
+        )
         batcher = Batcher(streams=parsed.cpus_per_replica, capacity_frames=parsed.queue_frames)
         batcher.start()
         self._service = DetectService(registry, batcher)
@@ -83,7 +91,8 @@ class DetectorReplica:
         return await self._service.handle(request)
 
     async def check_health(self) -> None:
-        """Raise when an engine hangs; costs microseconds."""
+        """Raise when an engine hangs; costs microseconds. Ends watches of models that no frame comes for."""
+        self._service.registry.review()
         oldest_s = self._service.stats().oldest_batch_s
         if oldest_s > _STUCK_BATCH_S:
             raise RuntimeError(f"expected batches under {_STUCK_BATCH_S} s, got one of {oldest_s:.0f} s")
@@ -93,6 +102,14 @@ class DetectorReplica:
         self._publisher.stop()
         self._service.batcher.stop()
         self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def checked_detector(bundle: Bundle, engine: EngineSettings) -> Detector:
+    """The detector, seen to find on this machine what its bundle says. Raises ModelError."""
+    detector = Detector(bundle, engine)
+    check_golden(detector)
+    prune_cache(engine.cache_dir)
+    return detector
 
 
 def build_app(args: dict[str, Any]) -> serve.Application:

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from framegrid_serve.errors import ModelError
+from framegrid_serve.golden import Golden
 
 MANIFEST = "model.yaml"
 WEIGHTS_SUFFIXES = (".onnx", ".xml", ".pt")
@@ -66,7 +67,9 @@ class Manifest(BaseModel):
     weights: str = Field(min_length=1)
     # Of the weights file; with several files (OpenVINO's .xml and .bin) a mapping of file name to digest.
     sha256: str | dict[str, str]
+    size_bytes: int = Field(default=0, ge=0)  # of the weights files together; 0 = not stated
     thresholds: Thresholds = Thresholds()
+    golden: Golden | None = None  # a picture with what the model finds in it; see golden.py
     source: str = ""  # where the weights came from
     engine: str = ""  # openvino | onnxruntime | ultralytics; empty = chosen by what the machine has
     precision: str = ""  # of the stored weights: fp32, fp16, int8
@@ -126,8 +129,11 @@ def load_bundle(path: Path | str) -> Bundle:
             f"got {manifest.weights!r}"
         )
     digests = _expected_digests(folder, manifest)
+    _verify_size(folder, manifest)
     for name, expected in digests.items():
         _verify(_inside(folder, name), expected)
+    if manifest.golden is not None:
+        _verify(_inside(folder, manifest.golden.image), manifest.golden.sha256)
     return Bundle(folder, manifest, weights_path, bundle_digest(digests))
 
 
@@ -258,6 +264,19 @@ def _expected_digests(folder: Path, manifest: Manifest) -> dict[str, str]:
             f"write a mapping of file name to sha256"
         )
     return given
+
+
+def _verify_size(folder: Path, manifest: Manifest) -> None:
+    """Before anything is read whole: a cut-off download is told from a replaced one."""
+    if not manifest.size_bytes:
+        return
+    files = weights_files(folder / manifest.weights)
+    got = sum(path.stat().st_size for path in files if path.is_file())
+    if got != manifest.size_bytes:
+        raise ModelError(
+            f"{folder / manifest.weights}: expected {manifest.size_bytes} bytes, got {got}: cut off or "
+            f"replaced; fetch the bundle again"
+        )
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -59,6 +59,22 @@ def pairwise_iou(first: Floats, second: Floats) -> Floats:
     return ratio
 
 
+def agreeing_boxes(first: Labelled, second: Labelled, iou_threshold: float = 0.5) -> int:
+    """How many boxes of `first` have their own partner in `second`: the same class, at least that IoU.
+
+    Twice this over the number of all boxes is the F1 score of one against the other.
+    """
+    iou = pairwise_iou(first.boxes_xyxy, second.boxes_xyxy)
+    iou = np.where(first.class_ids[:, None] == second.class_ids[None, :], iou, 0.0)
+    agreeing = 0
+    for row in np.argsort(-first.scores, kind="stable"):
+        best = int(iou[row].argmax()) if iou.shape[1] else -1
+        if best >= 0 and iou[row, best] >= iou_threshold:
+            agreeing += 1
+            iou[:, best] = 0.0
+    return agreeing
+
+
 def _class_precision(found: Sequence[Labelled], truth: Sequence[Labelled], number: int) -> Floats:
     """Average precision of one class at each IoU threshold."""
     scores: list[Floats] = []

@@ -27,11 +27,28 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "framegrid_serve_sender_dropped_frames_total": ("Of those, frames the senders lost, as they say.", ()),
     "framegrid_serve_model_swaps_total": ("Models loaded and taken into service.", ()),
     "framegrid_serve_model_swap_failures_total": ("Models that did not load; the old one stayed.", ()),
+    "framegrid_serve_model_rollbacks_total": ("Models that misbehaved after their activation.", ()),
+    "framegrid_serve_shadow_frames_total": (
+        "Live frames that a candidate saw too.",
+        ("model", "version"),
+    ),
+    "framegrid_serve_shadow_boxes_total": (
+        "Boxes compared on those frames, of both models.",
+        ("model", "version"),
+    ),
+    "framegrid_serve_shadow_agreeing_boxes_total": (
+        "Of those, boxes that both models have.",
+        ("model", "version"),
+    ),
 }
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "framegrid_serve_queue_frames": ("Frames waiting for an engine.", ()),
     "framegrid_serve_queue_capacity_frames": ("Frames that may wait at most.", ()),
     "framegrid_serve_frame_service_seconds": ("Running mean of the time a frame takes a stream.", ()),
+    "framegrid_serve_shadow_p95_seconds": (
+        "95th percentile of the candidate's engine time over its last frames.",
+        ("model", "version"),
+    ),
     "framegrid_serve_model_info": ("1 for each model that serves.", ("model", "version", "digest")),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -96,10 +113,12 @@ class Publisher:
         self._count("framegrid_serve_sender_dropped_frames_total", totals.sender_dropped_frames)
         self._count("framegrid_serve_model_swaps_total", registry.swaps)
         self._count("framegrid_serve_model_swap_failures_total", registry.swap_failures)
+        self._count("framegrid_serve_model_rollbacks_total", registry.rollbacks)
         self._gauges["framegrid_serve_queue_frames"].set(stats.queued_frames)
         self._gauges["framegrid_serve_queue_capacity_frames"].set(stats.capacity_frames)
         self._gauges["framegrid_serve_frame_service_seconds"].set(stats.service_s)
         self._publish_models()
+        self._publish_shadows()
 
     def _publish_samples(self) -> None:
         frames: dict[tuple[str, str], int] = {}
@@ -121,6 +140,15 @@ class Publisher:
         for model in now:
             self._set_model(model, 1)
         self._shown_models |= now
+
+    def _publish_shadows(self) -> None:
+        for name, shadowing in self._service.registry.shadows.items():
+            labels = {"model": name, "version": shadowing.other.version}
+            seen = shadowing.other.shadow_seen
+            self._count("framegrid_serve_shadow_frames_total", seen.frames, **labels)
+            self._count("framegrid_serve_shadow_boxes_total", seen.compared_boxes, **labels)
+            self._count("framegrid_serve_shadow_agreeing_boxes_total", seen.agreeing_boxes, **labels)
+            self._gauges["framegrid_serve_shadow_p95_seconds"].set(seen.p95_s, labels)
 
     def _set_model(self, model: tuple[str, str, str], value: int) -> None:
         labels = dict(zip(("model", "version", "digest"), model, strict=True))

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from framegrid_serve.errors import StartError
-from framegrid_serve.registry import ServingConfig
 from framegrid_serve.settings import NodeSettings
+from framegrid_serve.spec import ServingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -246,6 +246,7 @@ def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, A
         "cpus_per_replica": settings.cpus_per_replica,
         "queue_frames": settings.queue_frames,
         "engine": settings.engine,
+        "cache_dir": str(settings.state_dir / "compiled"),
     }
     return {
         "applications": [

@@ -22,7 +22,9 @@ from starlette.responses import JSONResponse, Response
 
 from framegrid_serve.batcher import Batcher, BatcherStats
 from framegrid_serve.errors import OverloadError, UnknownModelError
-from framegrid_serve.registry import Model, ModelRegistry
+from framegrid_serve.registry import ModelRegistry
+from framegrid_serve.served import Model
+from framegrid_serve.shadow import Shadow
 from framegrid_serve.wire import (
     CONTENT_TYPE,
     MAX_BODY_BYTES,
@@ -71,6 +73,7 @@ class DetectService:
     def __init__(self, registry: ModelRegistry, batcher: Batcher) -> None:
         self.registry = registry
         self.batcher = batcher
+        self.shadow = Shadow(batcher)
         self.totals = Totals(requests={})
         self._samples: deque[FrameSample] = deque(maxlen=_MAX_SAMPLES)
 
@@ -149,6 +152,10 @@ class DetectService:
             FrameSample(model.name, result.status, result.queue_ms / 1e3, result.infer_ms / 1e3)
             for result in results
         )
+        self.registry.saw(model, results)
+        if (shadowing := self.registry.shadow_of(model)) is not None:
+            jpegs = [frame.jpeg for frame in wanted.frames]
+            self.shadow.offer(model, shadowing, jpegs, results, wanted.min_score)
         return results
 
 

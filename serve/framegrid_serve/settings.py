@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framegrid_serve.bundle import load_bundle
 from framegrid_serve.errors import ModelError, StartError
-from framegrid_serve.registry import ModelSpec, ServingConfig
+from framegrid_serve.spec import ModelSpec, ServingConfig
 from framegrid_serve.workshop import resolve
 
 

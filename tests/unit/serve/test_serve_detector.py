@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framegrid_serve.bundle import Bundle
+from framegrid_serve.bundle import Bundle, load_bundle
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.engines.openvino_engine import OpenVinoEngine
@@ -135,3 +135,14 @@ def test_a_failing_engine_fails_its_pictures_and_no_others(
     black, white = np.zeros((64, 64, 3), np.uint8), np.ones((32, 64, 3), np.uint8)
     results = detector.detect_images([black, white])
     assert [result.status.name for result in results] == ["FAILED", "OK"]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_the_packaged_model_finds_its_golden_boxes(engine: str) -> None:
+    from framegrid_serve.golden import check_golden
+    from framegrid_serve.workshop import resolve
+
+    bundle = load_bundle(resolve("street-sim"))
+    assert bundle.manifest.golden is not None
+    assert {box.label for box in bundle.manifest.golden.boxes} == {"person", "bicycle", "car", "van"}
+    check_golden(Detector(bundle, EngineSettings(engine=engine)))
