@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart-tools chart-docs doctor test test-unit test-cluster lint bench clean distclean
+.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart chart-tools chart-docs doctor test test-unit test-cluster lint bench clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ sbom: ## what is in each image, as CycloneDX, into build/sbom; needs uv
 
 chart-tools: ## helm, kubeconform and kind for the chart's tests, built by Go into the user's cache
 	k8s/tools
+
+chart: ## pack the chart for images of REGISTRY and TAG into build/; its version is TAG without the v
+	rm -rf build/chart && mkdir -p build/chart && cp -R charts/framegrid build/chart/
+	sed -i.orig -e 's|^  registry: .*|  registry: $(REGISTRY)|' -e '/^image:/,/^ray:/s|^  tag: .*|  tag: "$(TAG)"|' build/chart/framegrid/values.yaml
+	helm package build/chart/framegrid --destination build --version $(TAG:v%=%) --app-version $(TAG:v%=%)
 
 chart-docs: setup-test ## the table of values in the chart's README, from values.yaml
 	$(BIN)/python charts/values_table.py

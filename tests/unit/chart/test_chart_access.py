@@ -81,12 +81,27 @@ def test_ingest_may_read_cameras_write_their_status_and_hold_leases_in_its_names
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert {"get", "list", "watch"} <= rules["framegrid.io", "cameras"]
-    assert "patch" in rules["framegrid.io", "cameras/status"]
-    assert {"create", "update", "list", "watch", "delete"} <= rules["coordination.k8s.io", "leases"]
-    assert rules["", "events"] == {"create", "patch"}
-    assert ("", "secrets") not in rules
-    assert not any("*" in verbs or "*" in key for key, verbs in rules.items())
+    assert rules == {
+        ("framegrid.io", "cameras"): {"get", "list", "watch"},
+        ("framegrid.io", "cameras/status"): {"patch"},
+        ("coordination.k8s.io", "leases"): {"get", "list", "watch", "create", "update", "delete"},
+        ("", "pods"): {"get"},
+    }
+
+
+def test_ingest_may_write_cameras_only_when_its_api_shall(chart: Chart) -> None:
+    rules = chart("ray.mode=static", "ingest.apiWritesCameras=true").one("Role", "-ingest")["rules"]
+    (rule,) = [rule for rule in rules if rule["resources"] == ["cameras"]]
+    assert set(rule["verbs"]) == {"get", "list", "watch", "create", "update", "delete"}
+
+
+def test_a_camera_of_the_values_brings_the_right_to_read_its_secret(chart: Chart) -> None:
+    values = ("cameras[0].name=gate", "cameras[0].url=rtsp://x", "cameras[0].secretRef.name=gate-login")
+    rendered = chart("ray.mode=static", *values)
+    (rule,) = [r for r in rendered.one("Role", "-ingest")["rules"] if r["resources"] == ["secrets"]]
+    assert rule["resourceNames"] == ["gate-login"]
+    camera = rendered.one("Camera", "gate")
+    assert camera["spec"] == {"url": "rtsp://x", "secretRef": {"name": "gate-login"}}
 
 
 def test_ingest_reads_the_secrets_that_are_named_and_no_other(chart: Chart) -> None:
