@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from framegrid_store.rows import DimensionRow, ModelRow, Row
+from framegrid_store.spool import SpoolSettings
 from framegrid_store.writer import StoreWriter
 
 from framegrid_ingest.camera import Surroundings
@@ -51,13 +53,6 @@ class StoreSink:
     def announce(self, rows: Sequence[DimensionRow]) -> None:
         self.writer.announce(rows)
 
-    def update_metrics(self) -> None:
-        """Take over the writer's own figures; called at a scrape."""
-        stats = self.writer.stats()
-        self._metrics.rows_lost.set(sum(stats.dropped.values()))
-        self._metrics.rows_waiting.set(stats.queued)
-        self._metrics.store_up.set(1.0 if stats.connected else 0.0)
-
 
 class IngestApp:
     """Made on the event loop that runs it."""
@@ -77,6 +72,8 @@ class IngestApp:
             batch_wait_s=settings.store_wait_s,
             queue_rows=settings.store_queue_rows,
             on_stored=self.latency.stored,
+            spool=_spool(settings),
+            metrics=self.metrics.store,
         )
         self.sink = StoreSink(writer, self.metrics)
         self.client = ServeClient(settings.serve_url, self.metrics, self._clock)
@@ -173,22 +170,36 @@ class IngestApp:
         }
         status["store"] = {
             "up": stats.connected,
+            # Empty while no row is in danger, also when the database is away.
+            "problem": stats.problem,
             "message": stats.last_error,
             "rows_stored": stats.stored,
             "rows_waiting": stats.queued,
-            "rows_lost": dict(stats.dropped),
+            "rows_lost": stats.dropped,
+            "rows_quarantined": stats.quarantined,
             "lag_s": round(stats.lag_s, 3),
+            "spool": None if stats.spool is None else asdict(stats.spool),
         }
         return json_answer(status)
 
     def _metrics_page(self) -> Answer:
-        self.sink.update_metrics()
         body, content_type = self.metrics.page()
         return Answer(200, content_type, body)
 
     def _healthz(self) -> Answer:
         """200 while the event loop turns; what is wrong outside is in /status."""
         return json_answer({"ok": True})
+
+
+def _spool(settings: IngestSettings) -> SpoolSettings | None:
+    if settings.store_spool_dir is None:
+        return None
+    return SpoolSettings(
+        settings.store_spool_dir,
+        size_bytes=settings.store_spool_bytes,
+        age_s=settings.store_spool_age_s,
+        replay_rows_per_s=settings.store_replay_rows_per_s,
+    )
 
 
 async def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> None:

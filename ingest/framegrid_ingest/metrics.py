@@ -5,6 +5,7 @@ expected = processed + sum over reasons of dropped, for every camera at every sc
 
 from __future__ import annotations
 
+from framegrid_store.metrics import StoreMetrics
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -81,11 +82,8 @@ class IngestMetrics:
         )
         self.serve_up = Gauge("framegrid_serve_up", "1 while serve answers", registry=r)
         self.rows = Counter("framegrid_store_rows", "Rows handed to the store's writer", registry=r)
-        self.rows_lost = Gauge(
-            "framegrid_store_rows_lost_total", "Rows the writer could not keep or store", registry=r
-        )
-        self.rows_waiting = Gauge("framegrid_store_rows_waiting", "Rows that wait to be stored", registry=r)
-        self.store_up = Gauge("framegrid_store_up", "1 while the database is connected", registry=r)
+        # The writer's own, as it says them; see framegrid_store/metrics.py.
+        self.store = StoreMetrics(r)
         self.config_ok = Gauge(
             "framegrid_config_ok", "0 while cameras.yaml has a mistake and is not used", registry=r
         )

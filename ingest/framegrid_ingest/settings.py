@@ -69,8 +69,18 @@ class IngestSettings(BaseModel):
     # The store's writer: rows wait at most this long (s) for company. Part of capture-to-stored.
     store_wait_s: Annotated[Number, Field(ge=0.0, le=60.0)] = 0.1
     store_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 5000
-    # Rows kept while the database is away: 200,000 are about 100 MB, or an hour of 20 cameras.
+    # Rows kept in memory while the database is away: 200,000 are about 100 MB, or an hour of 20 cameras.
     store_queue_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 200_000
+    # Where rows go that memory should not keep: an outage of more than 2 s, and what is left at the end.
+    # Without a folder they wait in memory alone. Several processes may share one.
+    store_spool_dir: Path | None = None
+    # For each process, 1/8 of it set aside for merging: 1 GiB is about 12 hours of 1,000 cameras. When it is
+    # full detections go, then counts are merged by the minute. Stay below the volume's own limit.
+    store_spool_bytes: Annotated[int, Field(ge=1024**2)] = 1024**3
+    # Older batches are not replayed; the ledger is kept for longer, or one could be stored twice.
+    store_spool_age_s: Annotated[Number, Field(ge=60.0, le=6 * 86_400.0)] = 3 * 86_400.0
+    # After an outage, so that the writers of a site do not crowd out everybody else at the database.
+    store_replay_rows_per_s: Annotated[int, Field(ge=1000)] = 100_000
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -131,9 +141,10 @@ def _resolved(settings: IngestSettings, environ: Mapping[str, str], base_dir: Pa
         path = path.expanduser()
         return path if path.is_absolute() else base_dir / path
 
+    spool = {"store_spool_dir": absolute(settings.store_spool_dir)} if settings.store_spool_dir else {}
     if settings.cameras is not None:
-        return {"cameras": absolute(settings.cameras)}
+        return {"cameras": absolute(settings.cameras), **spool}
     shared = settings.kubernetes or KubernetesSettings()
     pod = shared.pod or environ.get(POD_VARIABLE) or socket.gethostname()
     kubeconfig = absolute(shared.kubeconfig) if shared.kubeconfig else None
-    return {"kubernetes": shared.model_copy(update={"pod": pod, "kubeconfig": kubeconfig})}
+    return {"kubernetes": shared.model_copy(update={"pod": pod, "kubeconfig": kubeconfig}), **spool}

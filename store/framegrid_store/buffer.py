@@ -1,8 +1,9 @@
 """The bounded queue between producers and the writer's thread.
 
 When it is full, detections go first: detections that wait make room for other rows, then new detections are
-refused, then new rows of any kind. What is lost is counted, by reason. Rows that the writer has taken but not
-stored yet still count towards the bound, so a database that is away cannot hide them.
+refused, then new counts and coverage, then tracks and crossings. Events, few and each of its kind, may fill
+it once more. What is lost is counted, by table and reason. Rows that the writer has taken but neither stored
+nor spooled yet still count towards the bound, so a database that is away cannot hide them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from threading import Condition
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from framegrid_store.rows import DetectionRow, Row
+from framegrid_store.facts import table_of
+from framegrid_store.rows import CountRow, CoverageRow, DetectionRow, EventRow, Row
 
-DETECTIONS_DROPPED = "queue_full_detections"
-REFUSED = "queue_full"
+FULL = "queue_full"
+CLOSED = "closed"
+_WORTH: dict[type[Any], int] = {EventRow: 0, CountRow: 2, CoverageRow: 2}
+"""Least first to be taken when there is no room for all; 1 for the others."""
 
 
 class _Chunk(NamedTuple):
@@ -39,7 +43,7 @@ class RowBuffer:
         self._in_flight_since_s: float | None = None
         self._closed = False
         self._nudged = False
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[tuple[str, str]] = Counter()
 
     def put(self, rows: Sequence[Row]) -> int:
         """Take what there is room for; never blocks. Returns how many of these rows were not taken."""
@@ -47,25 +51,28 @@ class RowBuffer:
         detections = [row for row in rows if type(row) is DetectionRow] if len(others) < len(rows) else []
         with self._changed:
             if self._closed:
-                self.dropped["closed"] += len(rows)
-                return len(rows)
+                return self._drop(rows, CLOSED)
             self._make_room(len(others) - self._free())
             refused = self._append(self._rows, "rows", others)
-            refused_detections = self._append(self._detections, "detections", detections)
-            self.dropped[REFUSED] += refused
-            self.dropped[DETECTIONS_DROPPED] += refused_detections
+            refused += self._append(self._detections, "detections", detections)
             self._changed.notify()
-        return refused + refused_detections
+        return refused
 
-    def next_batch(self, max_rows: int, wait_s: float) -> list[Row] | None:
+    def next_batch(self, max_rows: int, wait_s: float, idle_s: float | None = None) -> list[Row] | None:
         """Block until `max_rows` are there, or the oldest has waited `wait_s`, or somebody nudged.
 
-        Returns [] after a nudge when nothing waits, and None when the buffer is closed and empty. The rows
-        stay "in flight" until `done`.
+        Returns [] after a nudge when nothing waits, or when none of this came true within `idle_s`; None when
+        the buffer is closed and empty. The rows stay "in flight" until `done`.
         """
+        idle_at_s = None if idle_s is None else self._clock() + idle_s
         with self._changed:
             while not self._ready(max_rows, wait_s):
-                self._changed.wait(self._time_left(wait_s))
+                left_s = [
+                    at_s - self._clock() for at_s in (self._ready_at_s(wait_s), idle_at_s) if at_s is not None
+                ]
+                if idle_at_s is not None and self._clock() >= idle_at_s:
+                    return []
+                self._changed.wait(min(left_s, default=None))
             self._nudged = False
             if self._closed and self._waiting() == 0:
                 return None
@@ -77,11 +84,22 @@ class RowBuffer:
             return batch
 
     def done(self, rows: int) -> None:
-        """So many rows in flight are stored or set aside: there is room for others."""
+        """So many rows in flight are stored, spooled or set aside: there is room for others."""
         with self._changed:
-            self._counts["in_flight"] -= rows
+            self._counts["in_flight"] = max(0, self._counts["in_flight"] - rows)
             if self._counts["in_flight"] <= 0:
                 self._in_flight_since_s = None
+
+    def abandon(self, reason: str) -> int:
+        """Give up on what waits, and count it. Returns how many rows that were."""
+        with self._changed:
+            in_flight = self._counts["in_flight"]
+            if in_flight:  # part of them may have been stored: which, only the writer's thread knows
+                self.dropped["unknown", reason] += in_flight
+            waiting = self._take(self._rows, "rows", self._counts["rows"])
+            waiting += self._take(self._detections, "detections", self._counts["detections"])
+            self._counts["in_flight"] = 0
+            return in_flight + self._drop(waiting, reason)
 
     def nudge(self) -> None:
         """Let `next_batch` return soon, with rows or without."""
@@ -110,12 +128,12 @@ class RowBuffer:
     def _ready(self, max_rows: int, wait_s: float) -> bool:
         if self._closed or self._nudged or self._waiting() >= max_rows:
             return True
-        left_s = self._time_left(wait_s)
-        return left_s is not None and left_s <= 0
+        ready_at_s = self._ready_at_s(wait_s)
+        return ready_at_s is not None and ready_at_s <= self._clock()
 
-    def _time_left(self, wait_s: float) -> float | None:
+    def _ready_at_s(self, wait_s: float) -> float | None:
         oldest_s = self._oldest_s()
-        return None if oldest_s is None else oldest_s + wait_s - self._clock()
+        return None if oldest_s is None else oldest_s + wait_s
 
     def _oldest_s(self) -> float | None:
         heads = [lane[0].put_at_s for lane in (self._rows, self._detections) if lane]
@@ -130,14 +148,27 @@ class RowBuffer:
     def _make_room(self, rows: int) -> None:
         if rows > 0 and self._counts["detections"]:
             evicted = self._take(self._detections, "detections", min(rows, self._counts["detections"]))
-            self.dropped[DETECTIONS_DROPPED] += len(evicted)
+            self._drop(evicted, FULL)
 
     def _append(self, lane: deque[_Chunk], name: str, rows: Sequence[Row]) -> int:
-        taken = rows[: self._free()]
-        if taken:
-            lane.append(_Chunk(self._clock(), taken))
-            self._counts[name] += len(taken)
-        return len(rows) - len(taken)
+        free = self._free()
+        refused = 0
+        if len(rows) > free:
+            rows = sorted(rows, key=lambda row: _WORTH.get(type(row), 1))
+            events = sum(type(row) is EventRow for row in rows)
+            room = 2 * self._capacity - sum(self._counts.values())
+            taken = max(free, min(events, room))
+            refused = self._drop(rows[taken:], FULL)
+            rows = rows[:taken]
+        if rows:
+            lane.append(_Chunk(self._clock(), rows))
+            self._counts[name] += len(rows)
+        return refused
+
+    def _drop(self, rows: Sequence[Row], reason: str) -> int:
+        for kind, number in Counter(map(type, rows)).items():
+            self.dropped[table_of(kind), reason] += number
+        return len(rows)
 
     def _take(self, lane: deque[_Chunk], name: str, max_rows: int) -> list[Row]:
         taken: list[Row] = []

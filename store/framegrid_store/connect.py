@@ -59,9 +59,15 @@ def parameters(database_url: str) -> dict[str, Any]:
     return found
 
 
-def connect(database_url: str, *, application_name: str, autocommit: bool = False) -> psycopg.Connection:
+def connect(
+    database_url: str,
+    *,
+    application_name: str,
+    autocommit: bool = False,
+    connect_timeout_s: int = CONNECT_TIMEOUT_S,
+) -> psycopg.Connection:
     """Open one connection that works behind PgBouncer (no prepared statements, no startup options)."""
-    settings = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": application_name, **KEEPALIVE}
+    settings = {"connect_timeout": connect_timeout_s, "application_name": application_name, **KEEPALIVE}
     return psycopg.connect(
         **{**settings, **parameters(database_url)}, autocommit=autocommit, prepare_threshold=None
     )

@@ -7,8 +7,11 @@ tells.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +27,8 @@ from framegrid_store.pending import begin_batch
 from framegrid_store.rows import DimensionRow, Row
 
 APPLICATION_NAME = "framegrid-writer"
+CONNECT_TIMEOUT_S = 5
+"""Shorter than for others: rows queue up meanwhile, and there is another attempt soon."""
 BLOCK_ROWS = 500
 """Rows encoded at a time: the server takes in one block while we make the next."""
 
@@ -32,7 +37,13 @@ class Copier:
     """Owns a connection and the ids learnt over it. Not thread-safe. Raises psycopg's errors as they come."""
 
     def __init__(self, database_url: str) -> None:
-        self._connection = connect(database_url, application_name=APPLICATION_NAME, autocommit=True)
+        self._closing = Lock()
+        self._connection = connect(
+            database_url,
+            application_name=APPLICATION_NAME,
+            autocommit=True,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+        )
         self._dimensions = Dimensions(self._connection)
 
     def announce(self, rows: Iterable[DimensionRow]) -> None:
@@ -87,9 +98,18 @@ class Copier:
         """From another thread: ask the server to give up on what it is doing."""
         self._connection.cancel_safe(timeout=2.0)
 
+    def abort(self) -> None:
+        """From another thread: cut the connection, so that whatever waits for it fails. For good."""
+        with self._closing:
+            if not self._connection.closed:
+                # A duplicate, or closing the Python object would close the driver's descriptor.
+                with socket.socket(fileno=os.dup(self._connection.fileno())) as cut:
+                    cut.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connection; never raises for one that is already broken."""
-        self._connection.close()
+        with self._closing:
+            self._connection.close()
 
 
 def copy_statement(fact: Fact) -> sql.Composed:

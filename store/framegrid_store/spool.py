@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from framegrid_store.rows import Row
+from framegrid_store.settings import LONGEST_SPOOL
 from framegrid_store.spool_file import Lane, SpoolFile, State, disk_bytes
 from framegrid_store.spool_format import encode_file
 from framegrid_store.spool_room import EXPIRE, Step, by_lane, gone, steps_for
@@ -39,8 +40,8 @@ LOG_EVERY = 100
 class SpoolSettings:
     """`folder` may be shared by several writers; the bounds are each writer's own.
 
-    `age_s` must stay below the time that the ledger is kept: a batch of unknown fate could be stored twice
-    otherwise. An outage is one after `after_s`: until then rows wait in memory.
+    Raises ValueError for bounds that cannot work. An outage is one after `after_s`: until then rows wait in
+    memory.
     """
 
     folder: Path
@@ -52,6 +53,9 @@ class SpoolSettings:
     def __post_init__(self) -> None:
         if self.size_bytes < LEAST_BYTES:
             raise ValueError(f"expected a spool of at least {LEAST_BYTES} bytes, got {self.size_bytes}")
+        if not 0 < self.age_s <= LONGEST_SPOOL.total_seconds():
+            most = f"{LONGEST_SPOOL.total_seconds():.0f} s (the ledger forgets later ones)"
+            raise ValueError(f"expected batches to stay at most {most}, got {self.age_s}")
 
 
 @dataclass(frozen=True, slots=True)

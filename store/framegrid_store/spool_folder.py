@@ -51,9 +51,9 @@ class OwnedFolder:
 
     def close(self) -> None:
         """Let go."""
-        if all(path.name == LOCK for path in self.path.iterdir()):
-            _remove(self.path)
-        self._lock.close()
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            if all(path.name == LOCK for path in self.path.iterdir()):
+                _remove(self.path)
 
 
 def take(spool: Path) -> OwnedFolder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,17 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from framegrid_store.rows import Row
-from framegrid_store.spool_file import SCRATCH, Lane, SpoolFile, State, disk_bytes, move, parse, write_durably
+from framegrid_store.spool_file import (
+    BLOCK_BYTES,
+    SCRATCH,
+    Lane,
+    SpoolFile,
+    State,
+    disk_bytes,
+    move,
+    parse,
+    write_durably,
+)
 from framegrid_store.spool_folder import OwnedFolder, sync_folder, take
 from framegrid_store.spool_format import DamagedError, decode_file, encode_file, read_contents
 
@@ -38,7 +49,8 @@ class Shelf:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.reserve_bytes = reserve_bytes
+        self.reserve_bytes = self._reserve_most_bytes = reserve_bytes
+        """What a merge may take in: less than was asked for on a small disk."""
         self.used_bytes = 0
         self.damaged = 0
         """Files set aside since the start."""
@@ -164,15 +176,19 @@ class Shelf:
         path = self._folder() / RESERVE
         if path.exists():
             return
-        with path.open("wb") as file:
+        wanted_bytes = min(self._reserve_most_bytes, shutil.disk_usage(path.parent).total // 8)
+        while wanted_bytes >= BLOCK_BYTES:
             try:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
-                else:  # macOS
-                    file.write(bytes(self.reserve_bytes))
-                    file.flush()
+                with path.open("wb") as file:
+                    if hasattr(os, "posix_fallocate"):
+                        os.posix_fallocate(file.fileno(), 0, wanted_bytes)
+                    else:  # macOS
+                        file.write(bytes(wanted_bytes))
+                break
             except OSError:
-                path.unlink()
+                path.unlink(missing_ok=True)
+                wanted_bytes //= 2
+        self.reserve_bytes = max(wanted_bytes, 2 * BLOCK_BYTES)
 
     def release_reserve(self) -> None:
         """Let a merge have it."""

@@ -338,3 +338,9 @@ def test_files_are_for_us_alone(tmp_path: Path, opened: Opened) -> None:
         if path.suffix in (".new", ".sent"):
             assert path.stat().st_mode & 0o077 == 0
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("wrong", [{"size_bytes": 1000}, {"age_s": 8 * 86_400}, {"age_s": 0}])
+def test_bounds_that_cannot_work_are_refused(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        SpoolSettings(tmp_path, **wrong)
