@@ -6,6 +6,7 @@ folder, so that a run can be looked at and repeated by hand.
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
@@ -26,6 +28,7 @@ from framegrid_local.supervisor import Event, ProcessService, Service, Superviso
 PAGE_SCRIPT = Path(__file__).parents[2] / "dashboards" / "streamlit" / "app.py"
 USUAL_PAGE_PORT = 8501  # Streamlit's own; kept while it is free, so that a bookmark works
 DATABASE_VARIABLE = "FRAMEGRID_DATABASE_URL"
+READER_ROLE = "bi"
 # Ray's first start on a slow disk reads some hundred megabytes of Python.
 SERVE_READY_S = 180.0
 INGEST_READY_S = 30.0
@@ -80,6 +83,8 @@ class Chain:
         self.workload = workload
         self.replicas = settings.replicas or machine.default_replicas()
         self.database_url = settings.database_url
+        self.bi_url = ""
+        """Readers' address: of the embedded database alone, as another one has passwords of its own."""
         self.postgres: EmbeddedPostgres | None = None
         self.serve_port = ports.free_port()
         self.ingest_port = ports.free_port()
@@ -117,6 +122,7 @@ class Chain:
         if not self.database_url:
             self._start_database()
             self._upgrade()
+            self._let_readers_in()
         self._supervisor.wait_ready(*self.workload.extra, "serve")
 
     def start_ingest(self) -> None:
@@ -144,6 +150,7 @@ class Chain:
         """Stops everything, writers before what they write to. Safe to call twice."""
         self._supervisor.stop((*STOP_ORDER, *self.workload.extra, "database"))
         self.state.database_url_file.unlink(missing_ok=True)
+        self.state.bi_url_file.unlink(missing_ok=True)
 
     def restarts(self) -> dict[str, int]:
         """How often each part crashed and was started again."""
@@ -185,6 +192,17 @@ class Chain:
         from framegrid_store.migrate import upgrade
 
         upgrade(self.database_url)
+
+    def _let_readers_in(self) -> None:
+        """Gives role bi a password of its own, new at every start, and writes its address down."""
+        from framegrid_store.logins import set_password
+
+        password = secrets.token_urlsafe(18)
+        set_password(self.database_url, READER_ROLE, password)
+        parts = urlsplit(self.database_url)
+        address = parts.netloc.rpartition("@")[2]
+        self.bi_url = urlunsplit(parts._replace(netloc=f"{READER_ROLE}:{password}@{address}"))
+        self.state.write_private(self.state.bi_url_file, self.bi_url + "\n")
 
     def _write_serve_config(self, models: Mapping[str, Path], default_model: str) -> Path:
         config = {
@@ -236,7 +254,7 @@ class Chain:
             Command(
                 tuple(argv),
                 self.state.logs / "page.log",
-                env={DATABASE_VARIABLE: self.database_url},
+                env={DATABASE_VARIABLE: self.bi_url or self.database_url},
                 grace_s=PAGE_GRACE_S,
             ),
             health.answers(self.page_port, "/_stcore/health"),

@@ -111,6 +111,8 @@ class _Demo:
             self._console.say(f"\nPage:     {self._chain.page_address}")
         psql = self._chain.postgres.psql if self._chain.postgres else "psql"
         self._console.say(f'SQL:      {psql} "{self._chain.database_url}"')
+        if self._chain.bi_url:
+            self._console.say(f"BI:       {self._chain.bi_url}   (read-only: schema bi)")
         self._console.say(f"Cameras:  http://{ports.LOOPBACK}:{self._sim_port}/")
         self._console.say(f"Serve:    {self._chain.serve_address}/v1/models")
         self._console.say("Ctrl-C stops everything.\n")

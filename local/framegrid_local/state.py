@@ -39,6 +39,11 @@ class StateDir:
         """Address of the database in use now, for `framegrid db url`; private: it holds the password."""
         return self.root / "database-url"
 
+    @property
+    def bi_url_file(self) -> Path:
+        """The same for readers, who see schema bi and nothing else."""
+        return self.root / "bi-url"
+
     def lock(self) -> None:
         """Raises LocalError when another framegrid holds the folder."""
         try:

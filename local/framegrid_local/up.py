@@ -67,6 +67,8 @@ def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> 
             console.say(f"\nPage:     {chain.page_address}")
         psql = chain.postgres.psql if chain.postgres else "psql"
         console.say(f'SQL:      {psql} "$(framegrid db url)"')
+        if chain.bi_url:
+            console.say("BI:       framegrid db url --role bi   (read-only: schema bi)")
         console.say(
             f"Cameras:  {chain.workload.cameras_path}, edits are picked up\nCtrl-C stops everything.\n"
         )

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from framegrid_store.rows import CameraRow, CountRow, CoverageRow, Row
+from framegrid_store.rows import CameraRow, CountRow, CoverageRow, CrossingRow, EventRow, Row
 from framegrid_store.writer import StoreWriter
 
 UTC = timezone.utc
@@ -104,6 +105,7 @@ def simulated() -> Day:
                     bucket.observed_s += processed * FRAME_S
                     bucket.expected += EXPECTED
                     bucket.processed += processed
+    rows += _crossings() + _events()
     late = rows[::97]  # one row in 97 comes at the end
     rows = [row for place, row in enumerate(rows) if place % 97] + late
     return Day(tuple(rows), dict(minutes), dict(hours), dict(days))
@@ -120,6 +122,27 @@ def load(database_url: str) -> None:
         assert writer.put(part) == 0, "the writer's queue is full"
     left = writer.close(timeout_s=120)
     assert (left, writer.stats().stored, writer.stats().dropped) == (0, len(rows), {}), writer.stats()
+
+
+def _crossings() -> list[Row]:
+    """Each hour three persons come in by the north gate's door, and one goes."""
+    found: list[Row] = []
+    for hour in range(HOURS):
+        for second, way in ((600, "in"), (900, "in"), (1200, "in"), (1500, "out")):
+            at_s = START.timestamp() + 3600 * hour + second
+            track = str(UUID(int=int(at_s)))
+            found.append(CrossingRow(at_s, "north-gate", "door", "person", track, way, "m@1"))
+    return found
+
+
+def _events() -> list[Row]:
+    """The south gate's camera is lost at eight and back at ten."""
+    eight_s = (START + timedelta(hours=10)).timestamp()
+    lost, back = (str(UUID(int=number)) for number in (1, 2))
+    return [
+        EventRow(eight_s, lost, "south-gate", "camera.lost", "warning", "no frames", {}),
+        EventRow(eight_s + 7200, back, "south-gate", "camera.back", "info", "frames again", {}),
+    ]
 
 
 def _intervals() -> Iterator[datetime]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from framegrid_local.cli import app
 from framegrid_local.postgres import EmbeddedPostgres
@@ -49,10 +50,31 @@ def test_the_schema_is_brought_up_to_date_and_its_status_told(
     assert "was empty" in first.output
     again = framegrid("db", "upgrade", "--state-dir", tmp_path)
     assert "was empty" not in again.output
-    status = json.loads(framegrid("db", "status", "--state-dir", tmp_path).output)
+    status = json.loads(framegrid("db", "status", "--json", "--state-dir", tmp_path).output)
     assert status["revision"] == status["revision_wanted"]
+    shown = framegrid("db", "status", "--state-dir", tmp_path).output
+    assert "PostgreSQL 18.4, plain" in shown and "up to date" in shown and "Nothing needs doing." in shown
     password = (database.data_dir / "password").read_text().strip()
-    assert password not in first.output + again.output + json.dumps(status)
+    assert password not in first.output + again.output + json.dumps(status) + shown
+
+
+def test_a_role_is_given_a_password_that_nobody_sees(database: EmbeddedPostgres, tmp_path: Path) -> None:
+    assert framegrid("db", "upgrade", "--database-url", database.url).exit_code == 0
+    command = ["db", "password", "bi", "--database-url", database.url]
+    assert CliRunner().invoke(app, command, input="\n").exit_code == 2
+    given = CliRunner().invoke(app, command, input="let me in\n")
+    assert given.exit_code == 0 and "let me in" not in given.output
+    with psycopg.connect(database.url, user="bi", password="let me in") as reader:
+        assert reader.execute("SELECT count(*) FROM cameras").fetchone() == (0,)
+    unknown = framegrid("db", "password", "nobody-here", "--database-url", database.url)
+    assert unknown.exit_code != 0
+
+
+def test_one_round_of_maintenance_says_what_it_did(database: EmbeddedPostgres) -> None:
+    assert framegrid("db", "upgrade", "--database-url", database.url).exit_code == 0
+    done = framegrid("db", "maintain", "--database-url", database.url)
+    assert done.exit_code == 0
+    assert json.loads(done.output)["errors"] == {}
 
 
 def test_a_dead_database_is_said_before_anything_is_started(tmp_path: Path) -> None:
