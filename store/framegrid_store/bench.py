@@ -1,6 +1,7 @@
-"""How fast the writer is against the driver's own COPY, in one run.
+"""How fast the writer is against the driver's own COPY, and how fast it empties a spool, in one run.
 
 `python -m framegrid_store.bench [ROWS]` on the database of FRAMEGRID_DATABASE_URL; it leaves nothing behind.
+The writer has what it has in ingest: a queue, a spool folder, metrics.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psycopg
+from prometheus_client import CollectorRegistry
 
 from framegrid_store.connect import connect, database_url_from_environment
 from framegrid_store.copier import copy_statement
 from framegrid_store.facts import FACTS
-from framegrid_store.rows import CameraRow, CountRow
+from framegrid_store.metrics import StoreMetrics
+from framegrid_store.rows import CameraRow, CountRow, Row
+from framegrid_store.spool import Spool, SpoolSettings
 from framegrid_store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -28,7 +36,11 @@ if TYPE_CHECKING:
 BATCH_ROWS = 5000
 ROUNDS = 5
 CAMERAS = 100
+LIVE_ROWS_PER_S = 2000
+"""1,000 cameras, two classes each, a row a second."""
+LIVE_WAIT_S = 0.1
 _CAMERA = "framegrid-bench-{:03d}"
+_LIVE = "framegrid-bench-live"  # a class, to tell live rows from those of the spool
 # As the columns of frame_count, in COPY order.
 _TYPES = ["timestamptz", "int4", "int2", *["int4"] * 4, *["int8"] * 3, *["int4"] * 3, "int8"]
 
@@ -60,6 +72,93 @@ def measure_writer(database_url: str, rows: int = 200_000, rounds: int = ROUNDS)
     }
 
 
+def measure_replay(database_url: str, rows: int = 300_000, rounds: int = 3) -> dict[str, float]:
+    """Rows a second from a spool into SQL while 2,000 live rows a second are stored too; medians.
+
+    Without the limit that a writer has by itself. Live rows' p95 from `put` to committed, in milliseconds,
+    says whether they came first. Raises as `measure_writer`.
+    """
+    spooled = _rows(rows, 1_700_000_000.0)
+    rates, lags_ms = [], []
+    try:
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory(prefix="framegrid-bench-") as folder:
+                settings = SpoolSettings(Path(folder), replay_rows_per_s=1e9)
+                _fill_spool(settings, spooled)
+                rate, lag_ms = _run_replay(database_url, settings, rows)
+            rates.append(rate)
+            lags_ms.append(lag_ms)
+            _clean(database_url, lambda: 0.0)
+    finally:
+        _clean(database_url, lambda: 0.0)
+        _forget(database_url)
+    return {
+        "replay_rows_per_s": round(statistics.median(rates)),
+        "replay_live_p95_ms": round(statistics.median(lags_ms), 1),
+    }
+
+
+def _fill_spool(settings: SpoolSettings, rows: Sequence[CountRow]) -> None:
+    spool = Spool(settings)
+    spool.open()
+    for first in range(0, len(rows), BATCH_ROWS):
+        spool.add(uuid4(), rows[first : first + BATCH_ROWS], was_sent=False)
+    spool.close()
+
+
+def _run_replay(database_url: str, settings: SpoolSettings, rows: int) -> tuple[float, float]:
+    """Rows a second from the first to the last one of the spool, and live rows' p95 in milliseconds."""
+    lags_s: list[float] = []
+
+    def stored(batch: Sequence[Row], at_s: float) -> None:
+        lags_s.extend(at_s - row.time_s for row in batch if isinstance(row, CountRow) and row.cls == _LIVE)
+
+    writer = _writer(database_url, settings, LIVE_WAIT_S, on_stored=stored)
+    done = threading.Event()
+    live = threading.Thread(target=_put_live, args=(writer, done))
+    live.start()
+    try:
+        writer.start()
+        while not writer.stats().replayed:
+            time.sleep(0.001)
+        started_s, started_at = time.perf_counter(), writer.stats().replayed
+        while writer.stats().replayed < rows:
+            time.sleep(0.001)
+        took_s = time.perf_counter() - started_s
+    finally:
+        done.set()
+        live.join()
+        left = writer.close(timeout_s=60)
+    if left or writer.stats().dropped or len(lags_s) < 20:
+        raise RuntimeError(f"expected every row stored, live ones too, got {writer.stats()}")
+    return (rows - started_at) / took_s, statistics.quantiles(lags_s, n=20)[-1] * 1000
+
+
+def _put_live(writer: StoreWriter, done: threading.Event) -> None:
+    row = _rows(1, 0.0)[0]._replace(cls=_LIVE)
+    step_s = 0.02
+    while not done.wait(step_s):
+        writer.put([row._replace(time_s=time.time())] * int(LIVE_ROWS_PER_S * step_s))
+
+
+def _writer(
+    database_url: str,
+    spool: SpoolSettings,
+    wait_s: float = 1.0,
+    queue_rows: int = 200_000,
+    on_stored: Callable[[Sequence[Row], float], None] | None = None,
+) -> StoreWriter:
+    return StoreWriter(
+        database_url,
+        batch_rows=BATCH_ROWS,
+        batch_wait_s=wait_s,
+        queue_rows=queue_rows,
+        on_stored=on_stored,
+        spool=spool,
+        metrics=StoreMetrics(CollectorRegistry()),
+    )
+
+
 def _rows(rows: int, start_s: float) -> list[CountRow]:
     """One row a second per camera and class, as ingest makes them."""
     made = []
@@ -89,7 +188,12 @@ def _rows(rows: int, start_s: float) -> list[CountRow]:
 
 def _run_writer(database_url: str, rows: Sequence[CountRow]) -> float:
     """Seconds from the first row put to the last one stored, over a connection that is there already."""
-    writer = StoreWriter(database_url, batch_rows=BATCH_ROWS, queue_rows=len(rows))
+    with tempfile.TemporaryDirectory(prefix="framegrid-bench-") as folder:
+        return _run_with_spool(database_url, rows, SpoolSettings(Path(folder)))
+
+
+def _run_with_spool(database_url: str, rows: Sequence[CountRow], spool: SpoolSettings) -> float:
+    writer = _writer(database_url, spool, queue_rows=len(rows))
     writer.start()
     writer.announce([CameraRow(rows[0].camera)])
     while not writer.stats().connected:
@@ -174,8 +278,10 @@ def _forget(database_url: str) -> None:
         )
         connection.execute("DELETE FROM framegrid.camera WHERE key LIKE 'framegrid-bench-%'")
         connection.execute("DELETE FROM framegrid.model_version WHERE name = 'framegrid-bench'")
+        connection.execute("DELETE FROM framegrid.object_class WHERE name = %s", (_LIVE,))
 
 
 if __name__ == "__main__":
     asked = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    print(json.dumps(measure_writer(database_url_from_environment(), asked)))
+    url = database_url_from_environment()
+    print(json.dumps({**measure_writer(url, asked), **measure_replay(url, asked)}))

@@ -43,7 +43,8 @@ FLOORS = {
     "serve_over_raw": 0.85,
     "whole_over_raw": 0.70,
     "vs_ultralytics": 4.0,
-    "writer_over_copy": 0.7,
+    "writer_over_copy": 0.8,
+    "replay_rows_per_s": 50_000.0,
     "sim_fps": 2000.0,
     "ingest_cameras_per_core": 5.0,
 }
@@ -187,6 +188,7 @@ def _latency(bundle: Path, video: Path, cores: int, whole_fps: float) -> dict[st
 
 
 def measure_writer() -> dict[str, Any]:
+    from framegrid_store.bench import measure_replay
     from framegrid_store.bench import measure_writer as measure
     from framegrid_store.migrate import upgrade
 
@@ -195,7 +197,7 @@ def measure_writer() -> dict[str, Any]:
         try:
             postgres.start()
             upgrade(postgres.url)
-            return {**measure(postgres.url)}
+            return {**measure(postgres.url), **measure_replay(postgres.url)}
         finally:
             postgres.stop()
             postgres.destroy()
