@@ -102,3 +102,26 @@ def test_a_digest_goes_before_a_tag(chart: Chart) -> None:
     rendered = chart("ray.mode=static", f"serve.image.digest={digest}")
     images = {c["image"] for where, c in rendered.containers() if "ray-" in where}
     assert images == {f"localhost/framegrid-serve@{digest}"}
+
+
+def test_every_secret_and_config_that_a_pod_names_is_there_with_its_key(rendered: Rendered) -> None:
+    """But for Secrets that the user has made: those of the production example."""
+    own = {("Secret", "framegrid-database"), ("Secret", "framegrid-ray-token")}
+    held = {(o["kind"], o["metadata"]["name"]): set(o["data"]) for o in rendered.objects if "data" in o}
+    wanted: list[tuple[str, str, str, str]] = []
+    for where, spec in rendered.pods():
+        for container in spec["containers"]:
+            for variable in container.get("env", []):
+                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    wanted.append((where, "Secret", reference["name"], reference["key"]))
+        for volume in spec.get("volumes", []):
+            if "configMap" in volume:
+                wanted.append((where, "ConfigMap", volume["configMap"]["name"], ""))
+            for item in volume.get("secret", {}).get("items", []):
+                wanted.append((where, "Secret", volume["secret"]["secretName"], item["key"]))
+    assert wanted
+    for where, kind, name, key in wanted:
+        if (kind, name) in own and (kind, name) not in held:
+            continue
+        assert (kind, name) in held, f"{where}: no {kind} {name}"
+        assert not key or key in held[kind, name], f"{where}: no key {key} in {kind} {name}"
