@@ -78,7 +78,7 @@ def _open(bundle: Bundle, on_gpu: bool) -> ort.InferenceSession:
     options.log_severity_level = 3  # errors; warnings of the optimiser help nobody here
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if on_gpu else ["CPUExecutionProvider"]
     if on_gpu and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA's libraries came as wheels, where the loader does not look (extra serve-gpu)
+        ort.preload_dlls()  # CUDA's libraries came as wheels, where no loader looks (extra serve-gpu)
     try:
         return ort.InferenceSession(bundle.weights_path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors share no base but this
