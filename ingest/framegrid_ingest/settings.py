@@ -74,7 +74,7 @@ class IngestSettings(BaseModel):
     # Where rows go that memory should not keep: an outage of more than 2 s, and what is left at the end.
     # Without a folder they wait in memory alone. Several processes may share one.
     store_spool_dir: Path | None = None
-    # For each process, 1/8 of it set aside for merging: 1 GiB is about 12 hours of 1,000 cameras. When it is
+    # For each process, 1/8 of it set aside for merging: 1 GiB is about 7 hours of 1,000 cameras. When it is
     # full detections go, then counts are merged by the minute. Stay below the volume's own limit.
     store_spool_bytes: Annotated[int, Field(ge=1024**2)] = 1024**3
     # Older batches are not replayed; the ledger is kept for longer, or one could be stored twice.

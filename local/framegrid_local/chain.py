@@ -225,6 +225,7 @@ class Chain:
             "cameras": str(self.workload.cameras_path.absolute()),
             "http_port": self.ingest_port,
             "interval_s": self.workload.interval_s,
+            "store_spool_dir": str(self.state.root / "spool"),
         }
         path = self._write_config("ingest.yaml", config)
         return ProcessService(
