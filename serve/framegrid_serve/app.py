@@ -25,6 +25,8 @@ from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.errors import ModelError
 from framegrid_serve.golden import check_golden
 from framegrid_serve.metrics import Publisher
+from framegrid_serve.people.app import PeopleApi
+from framegrid_serve.people.settings import PeopleSettings
 from framegrid_serve.registry import ModelRegistry
 from framegrid_serve.service import DetectService
 from framegrid_serve.spec import ServingConfig
@@ -53,6 +55,7 @@ class ReplicaSettings(BaseModel):
     engine: str = ""
     # What may be kept between starts: compiled networks, and notes on models that passed their trial.
     cache_dir: Path | None = None
+    people: PeopleSettings = PeopleSettings()
 
 
 class DetectorReplica:
@@ -70,6 +73,10 @@ class DetectorReplica:
         batcher = Batcher(streams=parsed.cpus_per_replica, capacity_frames=parsed.queue_frames)
         batcher.start()
         self._service = DetectService(registry, batcher)
+        self._people: PeopleApi | None = None
+        if parsed.people.enabled:
+            self._people = PeopleApi(self._service, parsed.people)
+            self._service.mount(self._people.app)
         self._publisher = Publisher(self._service)
         # One thread: configs are applied in the order they came.
         self._loader = ThreadPoolExecutor(1, "model-loader")
@@ -101,6 +108,8 @@ class DetectorReplica:
         # Serve calls this at a graceful stop, after the last request.
         self._publisher.stop()
         self._service.batcher.stop()
+        if self._people is not None:
+            self._people.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
 

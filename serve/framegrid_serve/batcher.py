@@ -128,12 +128,17 @@ class Batcher:
         min_score: float,
         timeout_s: float,
         priority: int = 0,
+        beyond_capacity: int = 0,
     ) -> Future[list[FrameResult]]:
-        """Queue the frames of one request. Raises OverloadError, taking none, when they do not fit."""
+        """Queue the frames of one request. Raises OverloadError, taking none, when they do not fit.
+
+        `beyond_capacity` more may wait for this request: for senders that bound themselves.
+        """
         now_s = self._clock()
         ticket = _Ticket(Future(), [None] * len(jpegs), len(jpegs))
         with self._ready:
-            if self._stopping or len(self._queue) + len(jpegs) > self._capacity_frames:
+            room_frames = self._capacity_frames + beyond_capacity - len(self._queue)
+            if self._stopping or len(jpegs) > room_frames:
                 self._refused_frames += len(jpegs)
                 raise OverloadError(
                     f"expected at most {self._capacity_frames} waiting frames, got {len(self._queue)} and "

@@ -195,6 +195,8 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # A client that sends nothing for a minute is gone; Ray's default holds its place for an hour.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy_dir / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy_dir / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy_dir / "metrics.sock"),
@@ -247,6 +249,7 @@ def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, A
         "queue_frames": settings.queue_frames,
         "engine": settings.engine,
         "cache_dir": str(settings.state_dir / "compiled"),
+        "people": settings.people.model_dump(mode="json"),
     }
     return {
         "applications": [

@@ -3,6 +3,7 @@
 POST /v1/detect   the wire format in, the wire format out (serve/README.md)
 GET  /v1/models   what is served
 GET  /healthz     200 when the default model serves, 503 before
+anything else     the app that was mounted: people's API and page (people/app.py)
 
 Errors are JSON `{"error": text}`: 400 malformed, 404 unknown path or model, 405 method, 413 too large,
 429 overloaded (with Retry-After), 503 an engine that does not answer.
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 
 from framegrid_serve.batcher import Batcher, BatcherStats
 from framegrid_serve.errors import OverloadError, UnknownModelError
+from framegrid_serve.mounting import HandedOver
 from framegrid_serve.registry import ModelRegistry
 from framegrid_serve.served import Model
 from framegrid_serve.shadow import Shadow
@@ -39,6 +41,7 @@ from framegrid_serve.wire import (
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +79,21 @@ class DetectService:
         self.shadow = Shadow(batcher)
         self.totals = Totals(requests={})
         self._samples: deque[FrameSample] = deque(maxlen=_MAX_SAMPLES)
+        self._mounted: ASGIApp | None = None
+
+    def mount(self, app: ASGIApp) -> None:
+        """Hand every request for other paths than ours to this ASGI app."""
+        self._mounted = app
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises for what a client sends."""
         response = await self._route(request)
-        requests = self.totals.requests
-        requests[response.status_code] = requests.get(response.status_code, 0) + 1
+        if not isinstance(response, HandedOver):  # that one tells when it is sent
+            self._count(response.status_code)
         return response
+
+    def _count(self, status: int) -> None:
+        self.totals.requests[status] = self.totals.requests.get(status, 0) + 1
 
     def stats(self) -> BatcherStats:
         """The batcher's figures; for health and scaling."""
@@ -102,6 +113,8 @@ class DetectService:
         routes: dict[str, Callable[[], Response]] = {"/v1/models": self._models, "/healthz": self._healthz}
         answer = routes.get(path)
         if answer is None:
+            if self._mounted is not None:
+                return HandedOver(self._mounted, self._count)
             return _error(404, "no such path; there are POST /v1/detect, GET /v1/models and GET /healthz")
         return answer() if request.method in ("GET", "HEAD") else _wrong_method("GET")
 
@@ -122,7 +135,7 @@ class DetectService:
             model = self.registry.get(wanted.model)
             self.totals.offered_frames += wanted.offered_frames
             self.totals.sender_dropped_frames += wanted.dropped_frames
-            results = await self._run(model, wanted)
+            results = await self.run(model, wanted)
             response = DetectResponse(model.name, model.version, model.digest, tuple(results))
             return Response(encode_response(response), media_type=CONTENT_TYPE)
         except WireError as error:
@@ -137,7 +150,10 @@ class DetectService:
         except asyncio.TimeoutError:  # the built-in one only since Python 3.11
             return _error(503, "the engine does not answer; retry on another replica")
 
-    async def _run(self, model: Model, wanted: DetectRequest) -> list[FrameResult]:
+    async def run(
+        self, model: Model, wanted: DetectRequest, *, beyond_capacity: int = 0
+    ) -> list[FrameResult]:
+        """Detect, and count it. Raises OverloadError; asyncio.TimeoutError when the engine is silent."""
         timeout_s = wanted.timeout_ms / 1e3
         future = self.batcher.submit(
             model.detector,
@@ -145,6 +161,7 @@ class DetectService:
             min_score=wanted.min_score,
             timeout_s=timeout_s,
             priority=wanted.priority,
+            beyond_capacity=beyond_capacity,
         )
         # A client that goes away cancels this, and with it what still waits in the queue.
         results = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s + _STUCK_AFTER_S)

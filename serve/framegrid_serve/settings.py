@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framegrid_serve.bundle import load_bundle
 from framegrid_serve.errors import ModelError, StartError
+from framegrid_serve.people.settings import PeopleSettings
 from framegrid_serve.spec import ModelSpec, ServingConfig
 from framegrid_serve.workshop import resolve
 
@@ -38,6 +39,7 @@ class NodeSettings(BaseModel):
     default_model: str = ""  # empty = the first
     models_dir: Path | None = None  # where models given by name alone are looked for and fetched to
     state_dir: Path = Path(".framegrid/serve")  # Ray's and HAProxy's files, logs included
+    people: PeopleSettings = PeopleSettings()  # the HTTP API and page for people
 
 
 def read_settings(path: Path) -> NodeSettings:
@@ -84,7 +86,8 @@ def _problem(error: ValidationError) -> str:
     problem: Any = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        allowed = ModelEntry if len(problem["loc"]) > 1 else NodeSettings
+        nested: dict[Any, type[BaseModel]] = {"models": ModelEntry, "people": PeopleSettings}
+        allowed = nested[problem["loc"][0]] if len(problem["loc"]) > 1 else NodeSettings
         return f"{key}: unknown key; allowed are {', '.join(allowed.model_fields)}"
     text = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {text}, got {problem['input']!r}" if key else text

@@ -1,0 +1,1 @@
+"""The HTTP API and the page for people, beside the wire route: pictures in, boxes out."""
