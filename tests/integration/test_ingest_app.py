@@ -502,6 +502,29 @@ def test_ingest_runs_while_the_database_is_away(
         assert "hunter2" not in text
 
 
+def test_what_one_process_could_not_store_the_next_one_does(
+    tmp_path: Path, serve: FakeServe, cameras: Callable[[], FakeCamera], database_url: str
+) -> None:
+    upgrade(database_url)
+    text, away = "cameras:\n" + one(cameras().url), "postgresql://framegrid:hunter2@127.0.0.1:1/none"
+    spool = {"store_spool_dir": str(tmp_path / "spool")}
+    for name in ("away", "back"):
+        (tmp_path / name).mkdir()
+    with running(tmp_path / "away", serve.url, away, text, **spool) as ingest:
+        ingest.wait(lambda: ingest.status()["store"]["spool"]["rows"] > 0)
+        store = ingest.status()["store"]
+        assert (store["up"], store["problem"], store["rows_lost"]) == (False, "", {})
+        assert b"framegrid_store_spool_rows" in ingest.get("/metrics")[1]
+        assert b"framegrid_store_healthy 1.0" in ingest.get("/metrics")[1]
+        counted = ingest.camera()["expected"]
+    with running(tmp_path / "back", serve.url, database_url, "cameras: []\n", **spool) as ingest:
+        ingest.wait(lambda: ingest.status()["store"]["rows_stored"] > 0)
+        ingest.wait(lambda: ingest.status()["store"]["spool"]["files"] == 0)
+    ((expected, processed, dropped, _),) = query(database_url, COVERAGE)
+    assert expected == processed + dropped
+    assert expected >= counted > 0
+
+
 # --- the client alone ---------------------------------------------------------------------------------------
 
 
