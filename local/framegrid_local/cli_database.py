@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +16,9 @@ from framegrid_local.errors import LocalError, UsageError
 from framegrid_local.state import DEFAULT_STATE_DIR, StateDir
 
 app = typer.Typer(help="The database: upgrade, status, maintain, passwords, address.", no_args_is_help=True)
+
+reader_app = typer.Typer(help="Logins that see the cameras of some sites alone.", no_args_is_help=True)
+app.add_typer(reader_app, name="reader")
 
 StateDirOption = Annotated[Path, typer.Option("--state-dir", help="Folder of the running framegrid.")]
 DatabaseOption = Annotated[
@@ -53,10 +57,7 @@ def upgrade(
         return
     was = "" if result.revision_before == result.revision else f" (was {result.revision_before or 'empty'})"
     typer.echo(f"{describe(url)}: {edition_words(result.capabilities)}, revision {result.revision}{was}")
-    if result.refused_sql:
-        typer.echo("This role may not set up all roles. As a superuser, run in this database:")
-        for statement in result.refused_sql:
-            typer.echo(f"    {statement}")
+    _say_refused(result.refused_sql)
 
 
 @app.command()
@@ -119,6 +120,43 @@ def password(
     typer.echo(f"{role} may log in to {describe(url).rpartition('@')[2]}")
 
 
+@reader_app.command("add")
+def reader_add(
+    role: Annotated[str, typer.Argument(help="Name of the login.")],
+    site: Annotated[list[str], typer.Option("--site", help="A site that it may see. Repeatable.")],
+    database_url: DatabaseOption = "",
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+) -> None:
+    """Make a login that sees these sites in schema bi_site, or let one see more sites."""
+    from framegrid_store.logins import add_reader, readers
+
+    url = find_url(database_url, state_dir)
+    _say_refused(add_reader(url, role, site))
+    typer.echo(f"{role} sees {', '.join(readers(url)[role])}; `framegrid db password {role}` lets it in")
+
+
+@reader_app.command("list")
+def reader_list(database_url: DatabaseOption = "", state_dir: StateDirOption = DEFAULT_STATE_DIR) -> None:
+    """Readers and their sites, one a line."""
+    from framegrid_store.logins import readers
+
+    for role, sites in readers(find_url(database_url, state_dir)).items():
+        typer.echo(f"{role}: {', '.join(sites)}")
+
+
+@reader_app.command("remove")
+def reader_remove(
+    role: Annotated[str, typer.Argument(help="Name of the login.")],
+    database_url: DatabaseOption = "",
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+) -> None:
+    """Take a reader's sites, rights and login away."""
+    from framegrid_store.logins import remove_reader
+
+    remove_reader(find_url(database_url, state_dir), role)
+    typer.echo(f"{role} is gone")
+
+
 @app.command()
 def url(
     role: Annotated[str, typer.Option("--role", help="bi: the readers' address.")] = "",
@@ -128,6 +166,13 @@ def url(
     if role not in ("", "bi"):
         raise UsageError(f"expected --role bi or none, got {role}; only these addresses are kept")
     typer.echo(_read(StateDir(state_dir).bi_url_file if role else StateDir(state_dir).database_url_file))
+
+
+def _say_refused(statements: Sequence[str]) -> None:
+    if statements:
+        typer.echo("This role may not set up all roles. As a superuser, run in this database:")
+        for statement in statements:
+            typer.echo(f"    {statement}")
 
 
 def find_url(database_url: str, state_dir: Path) -> str:

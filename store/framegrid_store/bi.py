@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from inspect import getsource
 
 import psycopg
 from psycopg import sql
 
+from framegrid_store import sites
 from framegrid_store.counts_sql import DAY, FIVE_SECONDS, HOUR, MINUTE, Scale, counts_sql, coverage_sql
 from framegrid_store.errors import StoreError
 
@@ -237,14 +239,16 @@ def create_views(connection: psycopg.Connection, *, anew: bool = False) -> bool:
     ).fetchone()
     if found == (mark,) and not anew:
         return False
+    sites.drop_views(connection)
     for view in VIEWS:
         _create(connection, view)
+    sites.create_views(connection, VIEWS)
     connection.execute(sql.SQL("COMMENT ON SCHEMA bi IS {}").format(sql.Literal(mark)))
     return True
 
 
 def _fingerprint() -> str:
-    return hashlib.sha256(repr(VIEWS).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{VIEWS!r} {getsource(sites)}".encode()).hexdigest()[:16]
 
 
 def _create(connection: psycopg.Connection, view: View) -> None:

@@ -1,7 +1,9 @@
-"""Letting people in: the passwords of roles."""
+"""Letting people in: the passwords of roles, and readers of some sites alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -9,7 +11,8 @@ from psycopg import sql
 
 from framegrid_store.connect import connect, describe, sanitised
 from framegrid_store.errors import StoreError
-from framegrid_store.roles import APP, BI, OWNER
+from framegrid_store.migrate import LOCK_KEY, require_current
+from framegrid_store.roles import APP, BI, OWNER, ensure_roles
 
 
 def set_password(database_url: str, role: str, password: str) -> None:
@@ -47,3 +50,59 @@ def set_passwords(database_url: str, folder: Path) -> tuple[str, ...]:
     for role in found:
         set_password(database_url, role, (folder / role).read_text(encoding="utf-8").rstrip("\n"))
     return tuple(found)
+
+
+def add_reader(database_url: str, role: str, sites: Sequence[str]) -> tuple[str, ...]:
+    """Let a login see the cameras of these sites, in schema `bi_site`, besides those it sees already.
+
+    Returns the SQL that this role may not run, as `upgrade` does. Raises `StoreError` for the name of a role
+    that is something else already.
+    """
+    with _asking(database_url) as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+        if known and role not in _readers(connection):
+            raise StoreError(f"expected a new name, got {role}, a role that is there already; take another")
+        if not sites:
+            raise StoreError(f"expected a site for {role}, got none; an empty reader would see nothing")
+        connection.cursor().executemany(
+            "INSERT INTO framegrid.site_reader (role, site) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [(role, site) for site in sites],
+        )
+        return ensure_roles(connection)
+
+
+def remove_reader(database_url: str, role: str) -> None:
+    """Take a reader's sites, rights and login away. Raises `StoreError` when there is no such reader."""
+    with _asking(database_url) as connection, connection.transaction():
+        if role not in _readers(connection):
+            raise StoreError(f"expected a reader of a site, got {role}; `framegrid db reader list` has them")
+        name = sql.Identifier(role)
+        connection.execute("DELETE FROM framegrid.site_reader WHERE role = %s", (role,))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
+        connection.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+def readers(database_url: str) -> dict[str, list[str]]:
+    """Readers and the sites that they see, by name."""
+    with _asking(database_url) as connection:
+        return _readers(connection)
+
+
+def _readers(connection: psycopg.Connection) -> dict[str, list[str]]:
+    require_current(connection)
+    found = connection.execute(
+        "SELECT role, array_agg(site ORDER BY site) FROM framegrid.site_reader GROUP BY role ORDER BY role"
+    ).fetchall()
+    return {role: list(sites) for role, sites in found}
+
+
+@contextmanager
+def _asking(database_url: str) -> Iterator[psycopg.Connection]:
+    try:
+        with connect(database_url, application_name="framegrid-logins", autocommit=True) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise StoreError(
+            f"cannot change the readers of {describe(database_url)}: {sanitised(error, database_url)}"
+        ) from None  # The chained error might quote the URL.

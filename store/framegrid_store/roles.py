@@ -5,6 +5,7 @@
 | owner | upgrade and maintain: owns schemas framegrid and bi and all in them |
 | app | store rows: INSERT facts, find or create names; read no fact, drop nothing |
 | bi | read schema `bi`, in UTC, 30 s per query; write nothing, no temporary table either |
+| a site's readers | the same in schema `bi_site`, see sites.py and logins.py |
 
 What is missing is worked out as SQL, which is then run as far as the upgrading role's rights go; what is
 still missing afterwards is handed back, for a superuser to run. So nothing is done twice, and what an
@@ -15,7 +16,7 @@ one: `framegrid db password bi`. Limit: PostgreSQL lets a session lift its own t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -23,6 +24,7 @@ from psycopg import sql
 
 from framegrid_store.connect import sanitised
 from framegrid_store.names import FACT_TABLES, SCHEMA
+from framegrid_store.sites import SCHEMA as SITES
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -85,30 +87,30 @@ def missing_sql(connection: psycopg.Connection) -> list[str]:
     known = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
     return [
         *(f"{create};" for role, create in _CREATE.items() if role not in known),
-        *_settings(connection),
+        *(line for role, wanted in SETTINGS.items() for line in _settings_of(connection, role, wanted)),
         *_database_rights(connection),
         *_bi_rights(connection),
+        *_site_rights(connection, known),
         *_app_rights(connection),
         *_ownership(connection, known),
     ]
 
 
-def _settings(connection: psycopg.Connection) -> Iterator[str]:
+def _settings_of(connection: psycopg.Connection, role: str, settings: Mapping[str, str]) -> Iterator[str]:
     """Settings that nobody has set: for this database alone, as roles may serve others too."""
     database = sql.Identifier(connection.info.dbname)
-    for role, settings in SETTINGS.items():
-        row = connection.execute(
-            "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
-            " JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = current_database() AND r.rolname = %s",
-            (role,),
-        ).fetchone()
-        present = {entry.partition("=")[0] for entry in (row[0] if row else [])}
-        for name, value in settings.items():
-            if name not in present:
-                statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {};").format(
-                    sql.Identifier(role), database, sql.Identifier(name), sql.Literal(value)
-                )
-                yield statement.as_string(connection)
+    row = connection.execute(
+        "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        " JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = current_database() AND r.rolname = %s",
+        (role,),
+    ).fetchone()
+    present = {entry.partition("=")[0] for entry in (row[0] if row else [])}
+    for name, value in settings.items():
+        if name not in present:
+            statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {};").format(
+                sql.Identifier(role), database, sql.Identifier(name), sql.Literal(value)
+            )
+            yield statement.as_string(connection)
 
 
 def _database_rights(connection: psycopg.Connection) -> Iterator[str]:
@@ -150,6 +152,19 @@ def _bi_rights(connection: psycopg.Connection) -> Iterator[str]:
         yield f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA bi GRANT SELECT ON TABLES TO {BI};"
 
 
+def _site_rights(connection: psycopg.Connection, known: set[str]) -> Iterator[str]:
+    """Readers of some sites: the rights of bi, in the schema whose views know who asks."""
+    for (reader,) in connection.execute("SELECT DISTINCT role FROM framegrid.site_reader ORDER BY 1"):
+        role = sql.Identifier(reader).as_string(connection)
+        if reader not in known:
+            yield f"CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT 50;"
+        yield from _settings_of(connection, reader, {**SETTINGS[BI], "search_path": SITES})
+        if not _may_use(connection, reader, SITES):
+            yield f"GRANT USAGE ON SCHEMA {SITES} TO {role};"
+        if any("SELECT" not in held for held in _table_rights(connection, SITES, reader).values()):
+            yield f"GRANT SELECT ON ALL TABLES IN SCHEMA {SITES} TO {role};"
+
+
 def _app_rights(connection: psycopg.Connection) -> Iterator[str]:
     if not _may_use(connection, APP, SCHEMA):
         yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {APP};"
@@ -170,7 +185,7 @@ def _ownership(connection: psycopg.Connection, known: set[str]) -> Iterator[str]
     if is_owner and not is_superuser:
         return  # Whoever owns it and upgrades it is the owner, by whatever name.
     schemas = connection.execute(
-        "SELECT nspname FROM pg_namespace WHERE nspname IN (%s, 'bi')"
+        "SELECT nspname FROM pg_namespace WHERE nspname IN (%s, 'bi', 'bi_site')"
         " AND pg_get_userbyid(nspowner) <> %s ORDER BY 1 DESC",
         (SCHEMA, OWNER),
     )
@@ -180,7 +195,7 @@ def _ownership(connection: psycopg.Connection, known: set[str]) -> Iterator[str]
     found = connection.execute(
         "SELECT relkind::text, n.nspname, c.relname FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname IN (%s, 'bi') AND relkind IN ('r', 'p', 'v', 'm')"
+        " WHERE n.nspname IN (%s, 'bi', 'bi_site') AND relkind IN ('r', 'p', 'v', 'm')"
         " AND pg_get_userbyid(relowner) <> %s ORDER BY relkind, 2, 3",
         (SCHEMA, OWNER),
     )
@@ -192,7 +207,7 @@ def _ownership(connection: psycopg.Connection, known: set[str]) -> Iterator[str]
         yield f"ALTER {words} {place} OWNER TO {OWNER};"
     functions = connection.execute(
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-        " WHERE n.nspname IN (%s, 'bi') AND pg_get_userbyid(proowner) <> %s ORDER BY 1",
+        " WHERE n.nspname IN (%s, 'bi', 'bi_site') AND pg_get_userbyid(proowner) <> %s ORDER BY 1",
         (SCHEMA, OWNER),
     )
     for (name,) in functions.fetchall():

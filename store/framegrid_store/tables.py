@@ -265,3 +265,10 @@ ingest_batch = Table(
     Index("ingest_batch_stored_at", "stored_at"),
     comment="Ledger: a batch whose id is here is stored, and is not stored again",
 )
+site_reader = Table(
+    "site_reader",
+    metadata,
+    _column("role", Text, "Name of the login", primary_key=True),
+    _column("site", Text, "A site that it may see, as framegrid.camera.site has it", primary_key=True),
+    comment="Logins that see the cameras of some sites alone, in schema bi_site",
+)
