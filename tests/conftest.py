@@ -24,6 +24,7 @@ from framegrid_store.logins import set_password
 from framegrid_store.migrate import upgrade
 
 EDITIONS = find_editions(given_server())
+LEFT_OUT = pytest.StashKey[int]()
 AT_HAND = [edition for edition in EDITIONS if not edition.missing]
 
 
@@ -104,9 +105,24 @@ def database_url(only_edition: Edition, postgres_server: str) -> Iterator[str]:
         yield found.url
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which databases the tests ran on."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `tools` run when asked for: they install other people's programs."""
+    if "tools" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("tools")]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Which databases the tests ran on, and what was left out."""
     if any(edition.databases for edition in EDITIONS):
         terminalreporter.section("database editions")
         for line in report(EDITIONS):
             terminalreporter.write_line(line, yellow="NOT RUN" in line, bold="NOT RUN" in line)
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"NOT RUN: {count} tests with Apache Superset; `make test-tools` runs them", yellow=True
+        )
