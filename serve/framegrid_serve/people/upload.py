@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from framegrid_serve.people.refusal import RefusedError
 from framegrid_serve.people.settings import PeopleSettings
+
+# It writes a line for each malformed form.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 MAX_JSON_BYTES = 64 * 1024
 MAX_FIELDS = 64
@@ -119,16 +123,17 @@ async def _from_form(request: Request, settings: PeopleSettings) -> Upload:
     )
     try:
         form = await parser.parse()
+        return await _form_parts(form, settings)
     except MultiPartException as error:
         raise RefusedError(400, f"expected multipart/form-data with pictures: {error.message}") from None
     except (FormParserError, UnicodeError, LookupError, ValueError) as error:
         raise RefusedError(
             400, f"expected multipart/form-data with pictures, got a malformed body ({type(error).__name__})"
         ) from None
-    try:
-        return await _form_parts(form, settings)
     finally:
-        await form.close()
+        # Starlette closes them for errors of its own alone; the rest is left to the garbage collector.
+        for file in parser._files_to_close_on_error:
+            file.close()
 
 
 async def _form_parts(form: Any, settings: PeopleSettings) -> Upload:
