@@ -184,7 +184,7 @@ def _create_cameras(connection: psycopg.Connection, cameras: int) -> None:
         "INSERT INTO framegrid.object_class (name) VALUES ('person'), ('vehicle')",
         "INSERT INTO framegrid.model_version (name) VALUES ('bench')",
         "INSERT INTO framegrid.camera (key, timezone, days_timezone)"
-        " SELECT 'camera-' || n, 'UTC', 'UTC' FROM generate_series(1, %(cameras)s) n",
+        " SELECT 'camera-' || n, 'UTC', 'UTC' FROM generate_series(1, %(cameras)s::int) n",
         "INSERT INTO framegrid.series (camera_id, class_id, zone_id)"
         " SELECT camera_id, class_id, 0 FROM framegrid.camera, framegrid.object_class",
     ):
@@ -199,14 +199,15 @@ _RAW_MINUTE = (
     """
 INSERT INTO framegrid.frame_count (time, camera_id, class_id, model_id, zone_id, interval_ms, samples, n_sum,
     n_sumsq, score_milli_sum, n_min, n_max, uniques, batch_no)
-SELECT %(minute)s + s * interval '1 s', c, k, 1, 0, 1000, 10, 10 * n, 10 * n * n, 7500 * n, n, n, 0, 1
-FROM generate_series(0, 59) s, generate_series(%(first)s, %(last)s) c, generate_series(1, 2) k,
+SELECT %(minute)s::timestamptz + s * interval '1 s', c, k, 1, 0, 1000, 10, 10 * n, 10 * n * n, 7500 * n,
+    n, n, 0, 1
+FROM generate_series(0, 59) s, generate_series(%(first)s::int, %(last)s::int) c, generate_series(1, 2) k,
     LATERAL (SELECT (s * 7 + c * 3 + k) %% 11 AS n) v""",
     """
 INSERT INTO framegrid.coverage (time, camera_id, interval_ms, observed_ms, expected, processed,
     dropped_no_frame, dropped_overload, dropped_stale, dropped_refused, dropped_corrupt, batch_no)
-SELECT %(minute)s + s * interval '1 s', c, 1000, 1000, 10, 10, 0, 0, 0, 0, 0, 1
-FROM generate_series(0, 59) s, generate_series(%(first)s, %(last)s) c""",
+SELECT %(minute)s::timestamptz + s * interval '1 s', c, 1000, 1000, 10, 10, 0, 0, 0, 0, 0, 1
+FROM generate_series(0, 59) s, generate_series(%(first)s::int, %(last)s::int) c""",
     "INSERT INTO framegrid.rollup_pending VALUES (%(minute)s, 1)",
 )
 """A minute of counts and coverage, second by second as writers send them, and its mark."""
@@ -214,14 +215,17 @@ _ROLLED_UP_DAY = (
     """
 INSERT INTO framegrid.frame_count_{span} (time, camera_id, class_id, zone_id, samples, n_sum, n_sumsq,
     score_milli_sum, uniques, n_min, n_max)
-SELECT %(day)s + b * %(step)s::interval, c, k, 0, 10 * %(n)s, n * %(n)s, n * n * %(n)s, 750 * n, n, 0, n
-FROM generate_series(0, %(last)s) b, generate_series(1, %(cameras)s) c, generate_series(1, 2) k,
+SELECT %(day)s::timestamptz + b * %(step)s::interval, c, 1 + k, 0, 10 * s.n, v.n * s.n, v.n * v.n * s.n,
+    750 * v.n, v.n, 0, v.n
+FROM (SELECT %(n)s::int AS n) s, generate_series(0, %(buckets)s * %(cameras)s::int * 2 - 1) i,
+    LATERAL (SELECT i / 2 / %(cameras)s AS b, 1 + i / 2 %% %(cameras)s AS c, i %% 2 AS k) w,
     LATERAL (SELECT (b * 7 + c * 3 + k) %% 11 AS n) v""",
     """
 INSERT INTO framegrid.coverage_{span} (time, camera_id, observed_ms, expected, processed, dropped_no_frame,
     dropped_overload, dropped_stale, dropped_refused, dropped_corrupt)
-SELECT %(day)s + b * %(step)s::interval, c, 1000 * %(n)s, 10 * %(n)s, 10 * %(n)s, 0, 0, 0, 0, 0
-FROM generate_series(0, %(last)s) b, generate_series(1, %(cameras)s) c""",
+SELECT %(day)s::timestamptz + i / %(cameras)s * %(step)s::interval, 1 + i %% %(cameras)s, 1000 * s.n,
+    10 * s.n, 10 * s.n, 0, 0, 0, 0, 0
+FROM (SELECT %(n)s::int AS n) s, generate_series(0, %(buckets)s * %(cameras)s::int - 1) i""",
 )
 """A day of a roll-up, bucket by bucket as maintenance adds them."""
 
@@ -244,7 +248,7 @@ def _timed_roll_up(connection: psycopg.Connection, minute: datetime, cameras: ra
 
 def _fill_roll_ups(connection: psycopg.Connection, day: datetime, cameras: int) -> None:
     for span, step, buckets in (("minute", "1 minute", 1440), ("hour", "1 hour", 24), ("day", "1 day", 1)):
-        values = {"day": day, "step": step, "last": buckets - 1, "cameras": cameras, "n": 86_400 // buckets}
+        values = {"day": day, "step": step, "buckets": buckets, "cameras": cameras, "n": 86_400 // buckets}
         for statement in _ROLLED_UP_DAY:
             connection.execute(_sql(statement.format(span=span)), values)
 

@@ -101,9 +101,7 @@ def counts_sql(scale: Scale, where: str = "true") -> str:
 SELECT b.time, {LOCAL_TIME} AS local_time, b.camera, b.site, b.class, b.zone, b.samples,
     b.n_sum::float8 / nullif(b.samples, 0) AS mean,
     b.n_min AS min, b.n_max AS max,
-    CASE WHEN b.samples > 1 THEN
-        sqrt(greatest((b.n_sumsq - b.n_sum::numeric ^ 2 / b.samples) / (b.samples - 1), 0))::float8
-    END AS stddev,
+    {_STDDEV} AS stddev,
     b.uniques,
     b.score_milli_sum::float8 / 1000 / nullif(b.n_sum, 0) AS score_mean,
     b.n_sum, b.n_sumsq,
@@ -137,6 +135,14 @@ FROM (
 """.strip()
 
 
+# samples * n_sumsq - n_sum^2 is a whole number: exact as bigint, or as numeric where it might not fit, which
+# takes three times as long. Never negative for real frames; a row with other numbers must not break the view.
+_SMALL = "b.samples < 1000000000 AND b.n_sum < 1000000000 AND b.n_sumsq BETWEEN 0 AND 1000000000"
+_STDDEV = f"""CASE WHEN b.samples > 1 THEN CASE WHEN {_SMALL}
+        THEN sqrt(greatest(b.samples * b.n_sumsq - b.n_sum * b.n_sum, 0)::float8
+            / (b.samples * (b.samples - 1)))
+        ELSE sqrt(greatest(b.samples::numeric * b.n_sumsq - b.n_sum::numeric ^ 2, 0)
+            / (b.samples::numeric * (b.samples - 1)))::float8 END END"""
 _UNION = "\n        UNION ALL "
 
 

@@ -141,7 +141,8 @@ def _add(source: _Source, scale: Scale, minutes: str) -> str:
         f" (time, camera_id, {', '.join(source.columns)})"
         f" SELECT {scale.bucket_of('r.time')}, r.camera_id, {_values(source, 'r')}"
         f" FROM {minutes} r JOIN framegrid.camera c ON c.camera_id = r.camera_id"
-        f" GROUP BY {_places(2 + len(source.keys))}"
+        # Rows of a camera side by side: a reader of one camera then reads half the pages.
+        f" GROUP BY {_places(2 + len(source.keys))} ORDER BY 2, 1"
         f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changes)}"
     )
 
