@@ -10,12 +10,13 @@ from datetime import datetime, timedelta, timezone
 
 import pandas as pd
 import streamlit as st
-from charts import counts_figure, crossings_figure, name, ordered
 from framegrid_store import read
 from framegrid_store.connect import database_url_from_environment
 from framegrid_store.errors import StoreError
 from periods import SCALES, ScaleChoice, clipped, spoken_age, zone
 from source import Headline, History, SourceError, headline, history, reader
+
+from charts import counts_figure, crossings_figure, name, ordered
 
 RETRY_S = 3.0
 HEADLINE_S = 2.0
@@ -111,7 +112,8 @@ def _headline_row(database_url: str, camera: read.Camera, known: list[str]) -> N
     try:
         with reader(database_url) as connection:
             cameras = read.cameras(connection)
-            figures = headline(connection, camera)
+            # As it is now: the page's own may be minutes old.
+            figures = headline(connection, next((c for c in cameras if c.name == camera.name), camera))
     except SourceError as error:
         st.error(f"{error} {error.advice} Trying again.", icon=":material/cloud_off:")
         return

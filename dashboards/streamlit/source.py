@@ -73,7 +73,7 @@ def reader(database_url: str) -> Iterator[psycopg.Connection]:
         raise SourceError(message, f"It will, when ingest starts; or {UPGRADE_ADVICE}.") from error
     except psycopg.errors.InsufficientPrivilege as error:
         message = f"{describe(database_url)} refuses to be read: {sanitised(error, database_url)}."
-        raise SourceError(message, "Use the role that owns the schema, or grant it SELECT.") from error
+        raise SourceError(message, "Use role bi: `framegrid db password bi` lets it in.") from error
     except psycopg.Error as error:
         message = f"{describe(database_url)} cannot be reached: {sanitised(error, database_url)}."
         raise SourceError(message, "Is the server running, and is FRAMEGRID_DATABASE_URL right?") from error
@@ -86,7 +86,8 @@ def history(
 ) -> History:
     """Counts, coverage and crossings of one camera."""
     timezone = zone(camera.timezone)
-    covered = read.coverage(connection, camera, choice.scale, start, end)
+    counts = read.counts(connection, camera, choice.scale, start, end)
+    covered = read.coverage_of(counts)
     if covered and _still_arriving(covered[-1].time, end, choice):
         end = covered[-1].time + choice.step
     times = grid(start, end, choice, timezone)
@@ -96,7 +97,7 @@ def history(
         if point.time in places:
             coverage[places[point.time]] = _share_seen(point, is_newest=point is covered[-1])
     series: dict[tuple[str, str], Series] = {}
-    for count in read.counts(connection, camera, choice.scale, start, end):
+    for count in counts:
         if count.time in places:
             line = series.setdefault((count.cls, count.zone), _unknown(len(times)))
             place = places[count.time]
@@ -114,14 +115,14 @@ def headline(
     latest = read.now(connection, camera)
     midnight, at = read.today(connection, camera)
     crossed = read.crossings(connection, camera, "day", midnight, at)
-    covered = read.coverage(connection, camera, "day", midnight, at)
+    seen_s = read.observed_s(connection, camera, midnight, at)
     day_s = (at - max(midnight, camera.created_at)).total_seconds()
     return Headline(
         counts=latest.counts if latest else {},
         age_s=(clock() - latest.at).total_seconds() if latest else None,
         count_in=sum(point.count_in for point in crossed),
         count_out=sum(point.count_out for point in crossed),
-        seen_today=min(1.0, covered[-1].observed_s / day_s) if covered and day_s > 0 else None,
+        seen_today=min(1.0, seen_s / day_s) if seen_s is not None and day_s > 0 else None,
         model=latest.model if latest else "",
     )
 

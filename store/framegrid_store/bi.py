@@ -86,15 +86,18 @@ VIEWS = (
             "labels": "Free facts as JSON text",
             "created_at": "When the store first heard of it",
             "last_seen_at": "End of the last interval with a processed frame; NULL when there is none",
+            "model": "Model of the newest counts, name@version; NULL when there are none",
         },
-        """
+        f"""
 SELECT c.key AS camera, c.site, c.timezone, c.paused, c.labels::text AS labels, c.created_at,
     coalesce(
         (SELECT v.time + v.interval_ms * interval '1 ms' FROM framegrid.coverage v
          WHERE v.camera_id = c.camera_id AND v.processed > 0 AND v.time >= coalesce(m.time, '-infinity')
          ORDER BY v.time DESC LIMIT 1),
         m.time + interval '1 minute'
-    ) AS last_seen_at
+    ) AS last_seen_at,
+    (SELECT {_MODEL} FROM framegrid.frame_count f JOIN framegrid.model_version m USING (model_id)
+     WHERE f.camera_id = c.camera_id ORDER BY f.time DESC LIMIT 1) AS model
 FROM framegrid.camera c
 LEFT JOIN LATERAL (
     SELECT v.time FROM framegrid.coverage_minute v WHERE v.camera_id = c.camera_id AND v.processed > 0
@@ -225,6 +228,26 @@ FROM framegrid.model_version m""",
 )
 
 
+_STEP = "interval '5 seconds'"
+STRETCH = f"""
+CREATE OR REPLACE FUNCTION bi.counts_5s(camera text, since timestamptz, until timestamptz)
+RETURNS SETOF bi.counts_5s LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SELECT v.* FROM (
+{
+    counts_sql(
+        FIVE_SECONDS,
+        f"time >= date_bin({_STEP}, $2, 'epoch'::timestamptz)"
+        f" AND time < date_bin({_STEP}, $3 + {_STEP} - interval '1 us', 'epoch'::timestamptz)",
+    )
+}
+) v WHERE v.camera = $1 $$
+"""
+STRETCH_COMMENT = (
+    "counts_5s of one camera, of the buckets that touch since..until: reads their rows alone, where the view"
+    " has to read all of the camera's"
+)
+
+
 def create_views(connection: psycopg.Connection, *, anew: bool = False) -> bool:
     """Create or replace every view with its comments; nothing when they are the ones of this program.
 
@@ -240,15 +263,18 @@ def create_views(connection: psycopg.Connection, *, anew: bool = False) -> bool:
     if found == (mark,) and not anew:
         return False
     sites.drop_views(connection)
+    connection.execute("DROP FUNCTION IF EXISTS bi.counts_5s(text, timestamptz, timestamptz)")
     for view in VIEWS:
         _create(connection, view)
+    connection.execute(_raw(STRETCH))
+    connection.execute(sql.SQL("COMMENT ON FUNCTION bi.counts_5s IS {}").format(sql.Literal(STRETCH_COMMENT)))
     sites.create_views(connection, VIEWS)
     connection.execute(sql.SQL("COMMENT ON SCHEMA bi IS {}").format(sql.Literal(mark)))
     return True
 
 
 def _fingerprint() -> str:
-    return hashlib.sha256(f"{VIEWS!r} {getsource(sites)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{VIEWS!r} {STRETCH} {getsource(sites)}".encode()).hexdigest()[:16]
 
 
 def _create(connection: psycopg.Connection, view: View) -> None:
