@@ -28,6 +28,8 @@ logger = logging.getLogger("framegrid_serve.keeper")
 
 POLL_S = 1.0
 REQUEST_TIMEOUT_S = 10.0
+# The first deployment starts Serve itself, which takes tens of seconds on a busy node.
+DEPLOY_TIMEOUT_S = 60.0
 # A config that Ray refuses will be refused again; the file's next change is tried at once.
 REFUSED_RETRY_S = 30.0
 _MAX_REASON = 400
@@ -79,12 +81,12 @@ class DashboardHead:
         }
 
     def deploy(self, config: Config) -> None:
-        self._request("PUT", json.dumps(config).encode())
+        self._request("PUT", json.dumps(config).encode(), DEPLOY_TIMEOUT_S)
 
-    def _request(self, method: str, body: bytes | None) -> bytes:
+    def _request(self, method: str, body: bytes | None, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
         request = urllib.request.Request(self._url, data=body, method=method, headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as response:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
                 content: bytes = response.read()
                 return content
         except urllib.error.HTTPError as error:
