@@ -4,6 +4,7 @@
     ├── ConfigError            the text of a YAML file is wrong: nothing is started from it
     ├── RegistryError          cameras are not listed or changed as asked; carries an HTTP status
     ├── ClusterError           the Kubernetes API server did not do it, see kubernetes/cluster.py
+    ├── RecordingError         a recording cannot be analysed as asked for
     ├── SourceError            a camera could not be opened or read; carries `fault`
     ├── FrameError             one picture cannot be used (corrupt, too large); the stream goes on
     └── ClientError            serve did not answer as expected
@@ -54,6 +55,10 @@ class RegistryError(IngestError):
         super().__init__(message)
         self.status = status
         self.problems = tuple(problems)
+
+
+class RecordingError(IngestError):
+    """What was asked for, of a recording or of what to write, cannot be."""
 
 
 class SourceFault(str, Enum):

@@ -7,7 +7,6 @@ machine can, and its times are seconds from its beginning.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import deque
@@ -19,10 +18,14 @@ from typing import Any
 
 import numpy as np
 from framegrid_ingest.analysis import CameraAnalysis, Detections
-from framegrid_ingest.config import CameraConfig, parse_cameras
-from framegrid_ingest.errors import ConfigError, FrameError
+from framegrid_ingest.config import CameraConfig
+from framegrid_ingest.errors import FrameError
 from framegrid_ingest.intake import SourceFrame
 from framegrid_ingest.pictures import to_jpeg
+from framegrid_ingest.recordings.camera import RecordingOptions, recording_camera
+from framegrid_ingest.recordings.drawing import VideoWriter, draw, write_image
+from framegrid_ingest.recordings.frames import SampledFrames, to_bgr
+from framegrid_ingest.recordings.report import Report, write_report
 from framegrid_serve.bundle import load_bundle
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
@@ -30,16 +33,11 @@ from framegrid_serve.wire import FrameResult, FrameStatus
 from framegrid_serve.workshop import resolve
 
 from framegrid_local import machine
-from framegrid_local.analysis_report import Report, write_report
-from framegrid_local.annotate import VideoWriter, draw, write_image
 from framegrid_local.errors import LocalError, UsageError
-from framegrid_local.frames import SampledFrames, to_bgr
 from framegrid_local.state import StateDir
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-SHAPE = re.compile(r"^(?P<name>[^:]+):(?P<numbers>[-0-9.,\s]+)$")
 PROGRESS_S = 0.5
-KEYFRAMES_BELOW_FPS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +73,12 @@ def run_analyze(request: AnalyzeRequest) -> int:
 
 
 def camera_of(request: AnalyzeRequest) -> CameraConfig:
-    """The request as a camera of `cameras.yaml`, so that the same rules hold. Raises UsageError,
-    ConfigError.
-    """
-    import yaml
-
-    classes = {
-        "person": {"of": ["person"], "min_score": request.min_score},
-        "vehicle": {
-            "of": ["bicycle", "car", "motorcycle", "bus", "truck", "van"],
-            "min_score": request.min_score,
-        },
-    }
-    entry: dict[str, Any] = {
-        "name": "analyze",
-        "url": request.source,
-        "fps": float(request.fps),
-        "model": request.model,
-        "classes": classes,
-        "lines": [_line(text) for text in request.lines],
-        "zones": [_zone(text) for text in request.zones],
-        "loop": False,
-        "pace": "fast",
-        "start_s": 0.0,
-        # Keyframes come when the encoder likes: good enough for a look now and then, not for counting.
-        "decode": "all" if request.fps >= KEYFRAMES_BELOW_FPS else "auto",
-    }
-    text = yaml.safe_dump({"cameras": [entry]}, sort_keys=False)
-    try:
-        (camera,) = parse_cameras(text, "command line", os.environ, Path.cwd())
-    except ConfigError as error:
-        problems = "; ".join(f"{p.key}: {p.message}" for p in error.problems)
-        raise UsageError(f"{problems}") from None
-    return camera
+    """The request as a camera of `cameras.yaml`. Raises RecordingError."""
+    return recording_camera(
+        request.source,
+        RecordingOptions(request.model, request.fps, request.min_score, request.lines, request.zones),
+        os.environ,
+    )
 
 
 class _Opened:
@@ -133,7 +104,7 @@ def _analyze_image(request: AnalyzeRequest, camera: CameraConfig, detector: Dete
     result = detector.detect_images([pixels], request.min_score)[0]
     detections = detections_of(result, detector)
     frame = analysis.process(0.0, detections)
-    report = Report(request.source, camera, detector.bundle, is_image=True, is_tracked=False)
+    report = Report(request.source, camera, _key_of(detector), is_image=True, is_tracked=False)
     report.add(0.0, frame, detections)
     if request.annotate is not None:
         write_image(request.annotate, draw(pixels, frame, camera, report.totals, detections))
@@ -142,7 +113,7 @@ def _analyze_image(request: AnalyzeRequest, camera: CameraConfig, detector: Dete
 
 def _analyze_video(request: AnalyzeRequest, camera: CameraConfig, detector: Detector) -> Report:
     analysis = CameraAnalysis(camera)
-    report = Report(request.source, camera, detector.bundle, is_image=False, is_tracked=analysis.tracked)
+    report = Report(request.source, camera, _key_of(detector), is_image=False, is_tracked=analysis.tracked)
     frames = SampledFrames(camera, is_recording=camera.source_kind == "file")
     writer = VideoWriter(request.annotate, camera.fps) if request.annotate else None
     progress = _Progress()
@@ -207,28 +178,8 @@ def detections_of(result: FrameResult, detector: Detector) -> Detections:
     return Detections(np.asarray(result.boxes_xyxy), np.asarray(result.scores), names)
 
 
-def _line(text: str) -> dict[str, Any]:
-    name, numbers = _numbers(text, "--line", "NAME:x1,y1,x2,y2")
-    if len(numbers) != 4:
-        raise UsageError(f"--line {name}: expected 4 numbers x1,y1,x2,y2, got {len(numbers)}")
-    return {"name": name, "start": numbers[:2], "end": numbers[2:]}
-
-
-def _zone(text: str) -> dict[str, Any]:
-    name, numbers = _numbers(text, "--zone", "NAME:x1,y1,x2,y2,x3,y3")
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise UsageError(f"--zone {name}: expected 3 or more points x,y, got {len(numbers)} numbers")
-    return {"name": name, "polygon": [numbers[i : i + 2] for i in range(0, len(numbers), 2)]}
-
-
-def _numbers(text: str, option: str, form: str) -> tuple[str, list[float]]:
-    match = SHAPE.match(text)
-    try:
-        if match is None:
-            raise ValueError
-        return match["name"], [float(part) for part in match["numbers"].split(",")]
-    except ValueError:
-        raise UsageError(f"{option}: expected {form} with numbers from 0 to 1, got {text!r}") from None
+def _key_of(detector: Detector) -> str:
+    return f"{detector.bundle.name}@{detector.bundle.version}"
 
 
 class _Progress:

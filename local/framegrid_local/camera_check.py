@@ -14,9 +14,9 @@ import yaml
 from framegrid_ingest.config import CameraConfig, parse_cameras
 from framegrid_ingest.errors import ConfigError, IngestError, SourceError
 from framegrid_ingest.pictures import to_jpeg
+from framegrid_ingest.recordings.frames import SampledFrames
 
 from framegrid_local.errors import UsageError
-from framegrid_local.frames import SampledFrames
 
 EXIT_FAILURE = 1
 MEASURE_S = 2.0  # of watching after the first frame, to tell the real frame rate

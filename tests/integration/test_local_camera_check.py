@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from framegrid_local.annotate import VideoWriter
+from framegrid_ingest.recordings.drawing import VideoWriter
 from framegrid_local.cli import app
 from framegrid_sim.clip import Clip, SceneSettings
 from framegrid_sim.feed import CameraSpec

@@ -16,10 +16,9 @@ import av
 import yaml
 from framegrid_ingest.config import parse_cameras
 from framegrid_ingest.pictures import to_jpeg
+from framegrid_ingest.recordings.frames import SampledFrames
 from framegrid_sim.scene import Scene
 from framegrid_sim.settings import SceneSettings
-
-from framegrid_local.frames import SampledFrames
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 25
 SECONDS = 40

@@ -13,11 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from framegrid_ingest.errors import RecordingError
+from framegrid_ingest.recordings.drawing import VideoWriter, write_image
+from framegrid_ingest.recordings.report import CSV_COLUMNS
 from framegrid_local import analyze
-from framegrid_local.analysis_report import CSV_COLUMNS
 from framegrid_local.analyze import AnalyzeRequest, camera_of, run_analyze
-from framegrid_local.annotate import VideoWriter, write_image
-from framegrid_local.errors import LocalError, UsageError
+from framegrid_local.errors import LocalError
 from framegrid_serve.wire import FrameResult, FrameStatus
 
 WIDTH, HEIGHT, FPS, SECONDS = 320, 240, 10, 6
@@ -205,17 +206,17 @@ def test_a_file_that_is_no_image_says_so(tmp_path: Path) -> None:
 
 
 def test_paths_that_cannot_be_written_are_refused(walk: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"ending in \.mp4"):
+    with pytest.raises(RecordingError, match=r"ending in \.mp4"):
         run_analyze(request(walk, tmp_path, annotate=tmp_path / "out.txt"))
-    with pytest.raises(LocalError, match="cannot be written"):
+    with pytest.raises(RecordingError, match="cannot be written"):
         run_analyze(request(walk, tmp_path, annotate=tmp_path / "nowhere" / "out.mp4"))
-    with pytest.raises(UsageError, match=r"ending in \.jpg or \.png"):
+    with pytest.raises(RecordingError, match=r"ending in \.jpg or \.png"):
         write_image(tmp_path / "out.nothing", picture(0))
 
 
 def test_the_command_line_follows_the_rules_of_cameras_yaml(tmp_path: Path) -> None:
     camera = camera_of(request("rtsp://user:geheim@host/x", tmp_path))
     assert camera.lines[0].name == "middle"
-    with pytest.raises(UsageError, match="fps") as failure:
+    with pytest.raises(RecordingError, match="fps") as failure:
         camera_of(request("rtsp://user:geheim@host/x", tmp_path, fps=1000.0))
     assert "geheim" not in str(failure.value)

@@ -35,9 +35,9 @@ def test_help_loads_nothing_heavy() -> None:
     [
         (("up", "missing.yaml"), 2, "missing.yaml: no such file; a first one is two lines"),
         (("analyze", "missing.mp4"), 2, "missing.mp4: no such file"),
-        (("analyze", "a.mp4", "--line", "door"), 2, "--line: expected NAME:x1,y1,x2,y2"),
-        (("analyze", "a.mp4", "--line", "door:0,0,1"), 2, "--line door: expected 4 numbers"),
-        (("analyze", "a.mp4", "--zone", "z:0,0,1,1"), 2, "--zone z: expected 3 or more points"),
+        (("analyze", "a.mp4", "--line", "door"), 2, "line: expected NAME:x1,y1,x2,y2"),
+        (("analyze", "a.mp4", "--line", "door:0,0,1"), 2, "line door: expected 4 numbers"),
+        (("analyze", "a.mp4", "--zone", "z:0,0,1,1"), 2, "zone z: expected 3 or more points"),
         (("analyze", "a.mp4", "--line", "door:0,0,2,1"), 2, "lines"),
         (("analyze", "ftp://host/x"), 2, "ftp"),
         (("db", "url"), 1, "no framegrid runs in"),

@@ -13,7 +13,6 @@ from typing import Any, TextIO
 from framegrid_ingest.analysis import ClosedTrack, Detections, FrameAnalysis
 from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.intake import StreamFacts
-from framegrid_serve.bundle import Bundle
 
 CSV_COLUMNS = ("second", "zone", "class", "frames", "mean", "max", "uniques", "in", "out")
 
@@ -50,13 +49,15 @@ class Report:
     """Fed frame by frame. Times are seconds from the beginning of the recording."""
 
     def __init__(
-        self, source: str, camera: CameraConfig, bundle: Bundle, *, is_image: bool, is_tracked: bool
+        self, source: str, camera: CameraConfig, model: str, *, is_image: bool, is_tracked: bool
     ) -> None:
-        """`is_tracked` False: frames too far apart to know anybody again, so nothing is said of visits."""
+        """`model`: name@version. `is_tracked` False: frames too far apart to know anybody again, so nothing
+        is said of visits.
+        """
         self.camera = camera
         self.is_tracked = is_tracked
         self.source = source if camera.source_kind == "file" else str(camera.url)
-        self.model = f"{bundle.name}@{bundle.version}"
+        self.model = model
         self.is_image = is_image
         self.frames = 0
         self.damaged = 0

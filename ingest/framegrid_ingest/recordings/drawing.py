@@ -10,12 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from framegrid_ingest.analysis import Detections, FrameAnalysis
 from framegrid_ingest.config import CameraConfig
+from framegrid_ingest.errors import RecordingError
 from framegrid_ingest.pictures import Pixels
-
-from framegrid_local.analysis_report import Totals
-from framegrid_local.errors import LocalError, UsageError
+from framegrid_ingest.recordings.report import Totals
 
 Colour = tuple[int, int, int]  # BGR
 
@@ -60,13 +60,13 @@ def draw(
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
-    """By the suffix of the path. Raises UsageError for one that no encoder knows."""
+    """By the suffix of the path. Raises RecordingError for one that no encoder knows."""
     try:
         written = cv2.imwrite(str(path), pixels)
     except cv2.error:
         written = False
     if not written:
-        raise UsageError(f"--annotate {path}: expected a path that can be written, ending in .jpg or .png")
+        raise RecordingError(f"--annotate {path}: expected a path to write, ending in .jpg or .png")
 
 
 class VideoWriter:
@@ -74,9 +74,9 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise UsageError(f"--annotate {path}: expected a path ending in .mp4 for a video")
+            raise RecordingError(f"--annotate {path}: expected a path ending in .mp4 for a video")
         if not os.access(path.parent, os.W_OK):
-            raise LocalError(f"--annotate {path}: cannot be written: {path.parent} is no folder of yours")
+            raise RecordingError(f"--annotate {path}: cannot be written: {path.parent} is no folder of yours")
         self._path = path
         self._fps = fps
         self._container: Any = None
