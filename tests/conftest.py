@@ -18,7 +18,7 @@ The end of the run says which editions ran, and why the others did not. See data
 from collections.abc import Iterator
 
 import pytest
-from databases.day import load
+from databases import day as simulated_day
 from databases.editions import BI_PASSWORD, Database, Edition, find_editions, given_server, report
 from framegrid_store.logins import set_password
 from framegrid_store.migrate import upgrade
@@ -26,12 +26,6 @@ from framegrid_store.migrate import upgrade
 EDITIONS = find_editions(given_server())
 LEFT_OUT = pytest.StashKey[int]()
 AT_HAND = [edition for edition in EDITIONS if not edition.missing]
-
-
-def fill_day(url: str) -> None:
-    """An empty database becomes one with a day of simulated cameras."""
-    upgrade(url)
-    load(url)
 
 
 @pytest.fixture(scope="session", params=AT_HAND, ids=lambda edition: edition.name)
@@ -81,7 +75,7 @@ def empty_database(edition: Edition, database_server: str) -> Iterator[Database]
 @pytest.fixture
 def day(edition: Edition, database_server: str) -> Iterator[Database]:
     """A fresh database with a day of simulated cameras, once per edition at hand; role bi can log in."""
-    with edition.database(database_server, fill_day) as found:
+    with edition.database(database_server, simulated_day.fill) as found:
         set_password(found.url, "bi", BI_PASSWORD)
         yield found
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from framegrid_store.maintain import maintain_now
+from framegrid_store.migrate import upgrade
 from framegrid_store.rows import CameraRow, CountRow, CoverageRow, CrossingRow, EventRow, Row
+from framegrid_store.settings import RetentionDays, StoreSettings
 from framegrid_store.writer import StoreWriter
 
 UTC = timezone.utc
@@ -26,6 +29,8 @@ HOURS = 25
 INTERVAL_S = 30.0
 EXPECTED = 10  # frames of an interval
 FRAME_S = INTERVAL_S / EXPECTED
+LATE_ROWS = 100  # from all over the day, these come last
+FOR_EVER = StoreSettings(retention_days=RetentionDays(**dict.fromkeys(RetentionDays.model_fields)))
 CAMERAS = (
     CameraRow("north-gate", "depot", "Europe/Paris", {"floor": "0"}),
     CameraRow("south-gate", "depot", "Europe/Paris"),
@@ -106,20 +111,31 @@ def simulated() -> Day:
                     bucket.expected += EXPECTED
                     bucket.processed += processed
     rows += _crossings() + _events()
-    late = rows[::97]  # one row in 97 comes at the end
-    rows = [row for place, row in enumerate(rows) if place % 97] + late
+    late = rows[:: len(rows) // LATE_ROWS][:LATE_ROWS]
+    gone = set(map(id, late))
+    rows = [row for row in rows if id(row) not in gone] + late
     return Day(tuple(rows), dict(minutes), dict(hours), dict(days))
 
 
-def load(database_url: str) -> None:
-    """Store the day through the writer, as ingest does."""
+def fill(database_url: str) -> None:
+    """An empty database becomes one with the day in it: by the writer, rolled up, and then the late rows.
+
+    So readers find most of it in roll-ups, and some in raw rows that are not rolled up yet.
+    """
+    upgrade(database_url, FOR_EVER)
+    rows = simulated().rows
+    _store(database_url, rows[:-LATE_ROWS])
+    done = maintain_now(database_url, FOR_EVER)
+    assert done.errors == {}, done
+    _store(database_url, rows[-LATE_ROWS:])
+
+
+def _store(database_url: str, rows: Sequence[Row]) -> None:
     writer = StoreWriter(database_url, batch_wait_s=0.01)
     writer.announce(CAMERAS)
     writer.start()
-    rows = simulated().rows
     for first in range(0, len(rows), 5000):
-        part = rows[first : first + 5000]
-        assert writer.put(part) == 0, "the writer's queue is full"
+        assert writer.put(rows[first : first + 5000]) == 0, "the writer's queue is full"
     left = writer.close(timeout_s=120)
     assert (left, writer.stats().stored, writer.stats().dropped) == (0, len(rows), {}), writer.stats()
 
