@@ -128,6 +128,7 @@ class LeaseKeeper:
         with self._lock:
             self._raw = {lease["metadata"]["name"]: lease for lease in objects}
             self._membership.listed(leases, int(version), self._clock.monotonic_s(), self._clock.unix_s())
+        self._wake.set()
         self._tell()
 
     def _saw(self, kind: str, found: dict[str, Any]) -> None:
@@ -136,6 +137,7 @@ class LeaseKeeper:
                 self._membership.progress(int(found["metadata"]["resourceVersion"]))
             else:
                 self._take(kind, found, member_lease(found))
+        self._wake.set()
         self._tell()
 
     def _take(self, kind: str, found: dict[str, Any], lease: MemberLease) -> None:
@@ -149,7 +151,6 @@ class LeaseKeeper:
 
     def _tell(self) -> None:
         """Wake who acts on the view, when there is something new."""
-        self._wake.set()
         membership = self._membership
         news = (membership.me.name, membership.view.number, membership.is_lost)
         if news != self._told:
