@@ -85,6 +85,9 @@ class CameraFile:
     def _change_now(self, change: Callable[[list[Any]], int]) -> dict[str, Any]:
         document = self._read()
         index = change(document["cameras"])
+        if not document["cameras"]:  # comments of entries that are gone would come out between key and []
+            document["cameras"] = []
+            document.ca.items.pop("cameras", None)
         out = io.StringIO()
         _yaml().dump(document, out)
         try:

@@ -20,7 +20,9 @@ from kubernetes.config.config_exception import ConfigException
 from framegrid_ingest.errors import IngestError
 from framegrid_ingest.kubernetes.resource import GROUP, PLURAL, VERSION
 
-CALL_TIMEOUT_S = 1.5
+CALL_TIMEOUT_S = 5.0
+# A Lease is written every two seconds: an answer that comes later than this is worth nothing.
+LEASE_TIMEOUT_S = 1.5
 LIST_TIMEOUT_S = 10.0
 _LIST_PAGE = 500
 _MAX_MESSAGE_CHARS = 512
@@ -33,11 +35,12 @@ class Resource(NamedTuple):
     version: str
     plural: str
     selector: str = ""
+    timeout_s: float = CALL_TIMEOUT_S
 
 
 CAMERAS = Resource(GROUP, VERSION, PLURAL)
 MEMBER_LABEL = f"{GROUP}/member"
-LEASES = Resource("coordination.k8s.io", "v1", "leases", f"{MEMBER_LABEL}=ingest")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", f"{MEMBER_LABEL}=ingest", LEASE_TIMEOUT_S)
 
 
 class ClusterError(IngestError):
@@ -118,7 +121,7 @@ class Cluster:
         """One object. Raises ConflictError when there is none."""
         with self._call("get", resource.plural):
             found: dict[str, Any] = self._objects.get_namespaced_custom_object(
-                **self._where(resource), name=name, _request_timeout=CALL_TIMEOUT_S
+                **self._where(resource), name=name, _request_timeout=resource.timeout_s
             )
         return found
 
@@ -126,7 +129,7 @@ class Cluster:
         """The object as stored. Raises ConflictError when it exists."""
         with self._call("create", resource.plural):
             made: dict[str, Any] = self._objects.create_namespaced_custom_object(
-                **self._where(resource), body=dict(body), _request_timeout=CALL_TIMEOUT_S
+                **self._where(resource), body=dict(body), _request_timeout=resource.timeout_s
             )
         return made
 
@@ -137,7 +140,7 @@ class Cluster:
                 **self._where(resource),
                 name=body["metadata"]["name"],
                 body=dict(body),
-                _request_timeout=CALL_TIMEOUT_S,
+                _request_timeout=resource.timeout_s,
             )
         return made
 
@@ -145,14 +148,14 @@ class Cluster:
         """Raises ConflictError when there is none."""
         with self._call("delete", resource.plural):
             self._objects.delete_namespaced_custom_object(
-                **self._where(resource), name=name, _request_timeout=CALL_TIMEOUT_S
+                **self._where(resource), name=name, _request_timeout=resource.timeout_s
             )
 
     def patch_status(self, resource: Resource, name: str, patch: Mapping[str, Any]) -> None:
         """Merge into the status. Raises ConflictError when there is no such object."""
         with self._call("patch", f"{resource.plural}/status"):
             self._objects.patch_namespaced_custom_object_status(
-                **self._where(resource), name=name, body=dict(patch), _request_timeout=CALL_TIMEOUT_S
+                **self._where(resource), name=name, body=dict(patch), _request_timeout=resource.timeout_s
             )
 
     def secret(self, name: str) -> Any:
@@ -192,6 +195,7 @@ class Watch:
 
     def __init__(self, response: urllib3.HTTPResponse) -> None:
         self._response = response
+        self._is_stopped = False
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Ends when the API server ends the watch. Raises GoneError, or ClusterError when it breaks."""
@@ -203,12 +207,15 @@ class Watch:
                     if line.strip():
                         yield _event(line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if self._is_stopped:
+                return
             raise ClusterError(f"the watch broke: {type(error).__name__}") from error
         finally:
             self._response.close()
 
     def stop(self) -> None:
         """From another thread: the iteration ends."""
+        self._is_stopped = True
         try:
             self._response.shutdown()
         except (OSError, ValueError, RuntimeError):  # it has ended by itself

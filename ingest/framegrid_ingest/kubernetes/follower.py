@@ -54,8 +54,8 @@ class Follower:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 1.0) -> None:
-        """End the thread; a request under way ends by its own timeout."""
+    def stop(self, timeout_s: float = 0.3) -> None:
+        """End the thread; one in the middle of a request is left to end with the process."""
         self._stopped.set()
         self.interrupt()
         self._thread.join(timeout_s)

@@ -96,24 +96,25 @@ class LeaseKeeper:
         logger.warning("this pod's lease was ended by another pod; joining again as %s", self.me.name)
 
     def release(self, recorded_until_s: float) -> None:
-        """End the own Lease: others may take the cameras at once. Blocks for up to three calls."""
+        """End the own Lease: others may take the cameras at once. Then end both threads. Blocks."""
         self._stopped.set()
         self._wake.set()
         self._writer.join(2.0)
-        self._follower.stop()
         for _ in range(2):
             with self._lock:
                 step, before = self._membership.step(self._clock.monotonic_s()), self._written
             if before is None:
-                return
+                break
             try:
                 self._cluster.replace(LEASES, self._object(step, recorded_until_s, before, is_ended=True))
-                return
+                logger.info("lease released: other pods may take this one's cameras")
+                break
             except ConflictError:
                 self._read_own()
             except ClusterError as error:
                 logger.warning("the lease is not released, it runs out: %s", error)
-                return
+                break
+        self._follower.stop()
 
     def _join(self, start_after_s: float) -> None:
         me = Member(f"{self._pod}-{secrets.token_hex(4)}", self._pod)

@@ -66,10 +66,15 @@ def recording_camera(
 def _groups(model_classes: Sequence[str], min_score: float) -> dict[str, Any]:
     known = set(model_classes)
     if known and not known & {*PERSONS, *VEHICLES}:
-        groups = {name: [name] for name in model_classes}
+        groups = {_word(name): [name] for name in model_classes}
     else:
         groups = {"person": list(PERSONS), "vehicle": list(VEHICLES)}
     return {name: {"of": members, "min_score": min_score} for name, members in groups.items()}
+
+
+def _word(name: str) -> str:
+    """A class's name as one that `cameras.yaml` allows for a group."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "class"
 
 
 def _line(text: str) -> dict[str, Any]:

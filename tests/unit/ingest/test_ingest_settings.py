@@ -1,5 +1,6 @@
 """The process's own settings: closed, bounded, secrets hidden."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,39 @@ def test_the_database_comes_from_the_environment_and_hides_itself() -> None:
 def test_a_mistake_names_key_line_and_what_is_allowed(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as failure:
         parse_settings(text, "ingest.yaml", DATABASE)
+    assert message in str(failure.value)
+
+
+def test_cameras_come_from_one_place() -> None:
+    serve = "serve_url: http://127.0.0.1:8000\n"
+    with pytest.raises(ConfigError, match=r"expected this key \(a file\) or kubernetes .*, got neither"):
+        parse_settings(serve, "ingest.yaml", DATABASE)
+    with pytest.raises(ConfigError, match="expected one source of cameras, got cameras and kubernetes"):
+        parse_settings(GOOD + "kubernetes: {}\n", "ingest.yaml", DATABASE)
+
+
+def test_on_kubernetes_the_pods_name_comes_from_the_environment_or_the_host() -> None:
+    text = "kubernetes: {lease_s: 10, kubeconfig: kube.yaml}\nserve_url: http://127.0.0.1:8000\n"
+    named = {**DATABASE, "FRAMEGRID_POD_NAME": "ingest-3"}
+    shared = parse_settings(text, "ingest.yaml", named, Path("/etc/framegrid")).kubernetes
+    assert shared is not None
+    assert (shared.pod, shared.lease_s, shared.namespace) == ("ingest-3", 10, "")
+    assert shared.kubeconfig == Path("/etc/framegrid/kube.yaml")
+    unnamed = parse_settings(text, "ingest.yaml", DATABASE).kubernetes
+    assert unnamed is not None and unnamed.pod == socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("kubernetes: {lease: 10}", "kubernetes.lease: unknown key, did you mean 'lease_s'?"),
+        ("kubernetes: {lease_s: 2}", "kubernetes.lease_s: expected a number of at least 3, got 2"),
+        ("interval_s: 90\nkubernetes: {}", "interval_s: expected at most 60 with kubernetes, got 90"),
+    ],
+)
+def test_mistakes_in_the_kubernetes_section_are_told(line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        parse_settings(f"serve_url: http://127.0.0.1:8000\n{line}\n", "ingest.yaml", DATABASE)
     assert message in str(failure.value)
 
 
