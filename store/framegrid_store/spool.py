@@ -28,7 +28,7 @@ FULL = "spool_full"
 EXPIRED = "spool_expired"
 NO_ROOM_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 LEAST_BYTES = 256 * 1024
-MERGE_ROWS = 200_000  # at most in one merge: a third of a second
+MERGE_ROWS = 50_000  # at most in one merge: 30 MB of memory, a tenth of a second
 # A merge may need as much room as the files that it takes in, before they go.
 RESERVE_SHARE = 8
 RESERVE_MOST_BYTES = 16 * 1024 * 1024

@@ -141,30 +141,25 @@ def signal_all(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_database_killed_in_the_middle_of_a_copy(server: EmbeddedPostgres, tmp_path: Path) -> None:
     copying = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%'"
-    kills = 0
-    with (
-        writing(server.url, tmp_path / "spool", batch_rows=10_000) as writer,
-        Producer(writer, 15_000) as producer,
-    ):
-        for _ in range(3):
-            url = server.url
+    url, sent = server.url, 0
+    with writing(url, tmp_path / "spool", queue_rows=500_000) as writer:
+        for life in range(3):
             with psycopg.connect(url, autocommit=True) as watcher:
+                assert writer.put([row(sent + i) for i in range(60_000)]) == 0  # COPY after COPY
+                sent += 60_000
                 wait_until(lambda: watcher.execute(copying).fetchone() is not None)
                 signal_all(server_pids(server), signal.SIGKILL)
-                kills += 1
-            wait_until(lambda: server.poll() is not None)
-            time.sleep(0.5)
+            wait_until(lambda: server.poll() is not None and writer.stats().failures > life)  # noqa: B023
+            assert writer.stats().stored < sent, "in the middle"
             server.start()
             assert server.url == url, "the server keeps its port"
-            failures = writer.stats().failures
-            assert failures > 0
-        producer.__exit__()
-        wait_until(lambda: writer.stats().stored == producer.sent)
+        wait_until(lambda: writer.stats().stored == sent)
         stats = writer.stats()
-    assert (kills, producer.refused, stats.dropped) == (3, 0, {})
-    assert stored_places(server.url) == Counter(range(producer.sent))
+    assert stats.dropped == {}
+    assert stored_places(url) == Counter(range(sent))
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
@@ -174,15 +169,15 @@ def test_a_database_that_is_away_under_load_for_some_seconds(
     """The full minute of it is in tests/e2e."""
     monkeypatch.setattr(link, "STALL_S", 1.0)
     on_disk = 0
-    with writing(server.url, tmp_path / "spool") as writer, Producer(writer, 10_000) as producer:
-        wait_until(lambda: writer.stats().stored > 10_000)
+    with writing(server.url, tmp_path / "spool") as writer, Producer(writer, 5000) as producer:
+        wait_until(lambda: writer.stats().stored > 5000)
         if how == "stopped":
             server.stop()
         else:
             pids = server_pids(server)
             signal_all(pids, signal.SIGSTOP)
         try:
-            wait_until(lambda: spooled(writer).rows > 30_000)
+            wait_until(lambda: spooled(writer).rows > 15_000)
             stats = writer.stats()
             on_disk = spooled(writer).rows
             most = 30_000 if how == "stopped" else 120_000  # while an attempt to connect hangs
@@ -341,11 +336,14 @@ def test_a_process_killed_at_fifty_random_moments(proxy: Proxy, database_url: st
             lives.stdin.write(f"{life * 100_000} {life} {report}\n")
             lives.stdin.flush()
             pid = int(lives.stdout.readline())
-            wait_until(report.exists)
-            time.sleep(rng.uniform(0.0, 0.25))
+            # By what it has done, not by the clock: a busy machine shall find the same moments.
+            puts = rng.randrange(1, 40)
+            wait_until(lambda: report.exists() and report.read_text().count("put") >= puts)  # noqa: B023
             if rng.random() < 0.5:
                 proxy.is_refusing = not proxy.is_refusing
-                time.sleep(rng.uniform(0.0, 0.1))
+                puts += rng.randrange(1, 20)
+                wait_until(lambda: report.read_text().count("put") >= puts)  # noqa: B023
+            time.sleep(rng.uniform(0.0, 0.02))
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda: not Path(f"/proc/{pid}").exists())  # noqa: B023
             for line in report.read_text().splitlines(keepends=True):
@@ -365,7 +363,7 @@ def test_a_process_killed_at_fifty_random_moments(proxy: Proxy, database_url: st
     assert max(stored.values()) == 1, "none is double"
     assert not safe - set(stored), "none is lost that was safe"
     assert not set(stored) - put
-    assert len(safe) > 5000
+    assert len(safe) > 2000
     assert len(put - set(stored)) <= 50 * 1000, "what goes with a process is what it had in memory"
 
 
