@@ -29,10 +29,19 @@ LADDER = (
 )
 """Whole parts of a day, then whole weeks: partitions made on one of them never straddle two of the next."""
 
-_RATES = {"minute": 1 / 60, "hour": 1 / 3600, "day": 1 / 86_400}
+_RATES = {
+    "minute": 1 / 60,
+    "hour": 1 / 3600,
+    "day": 1 / 86_400,
+    "track": 1 / 20,
+    "crossing": 1 / 20,
+    "event": 1 / 600,
+    "detection": 10.0,
+}
+"""Rows a second over those of counts, by the last word of the table's name; tracks and the like are assumed."""
 _LONGEST = {
     "track": 7 * DAY,
-    "line_crossing": 28 * DAY,
+    "crossing": 28 * DAY,
     "event": 28 * DAY,
     "detection": 6 * HOUR,
     "minute": 7 * DAY,
@@ -68,7 +77,7 @@ def chunk_of(table: str, load: Load, keep: timedelta | None = None) -> Chunk:
     retention."""
     kind = table.rpartition("_")[2]
     rows_per_s = load.rows_per_s * _RATES.get(kind, 1.0)
-    longest = _LONGEST.get(table, _LONGEST.get(kind, DAY))
+    longest = _LONGEST.get(kind, DAY)
     if keep is not None:
         longest = min(longest, max(keep / 4, LADDER[0]))
     budget = load.memory_bytes * SHARE_OF_MEMORY

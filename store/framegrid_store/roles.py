@@ -50,6 +50,7 @@ SETTINGS = {
         "idle_in_transaction_session_timeout": "60s",
         "idle_session_timeout": "1h",  # pools let go in minutes, a workbook left open in days
         "temp_file_limit": "2GB",  # only a superuser may set it
+        "jit": "off",  # the views' estimates are high: compiling would take longer than the query
     },
 }
 _NAMES = ("camera", "object_class", "model_version", "zone", "line", "series")

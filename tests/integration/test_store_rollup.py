@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from databases.editions import Database
 from databases.straight import VIEWS, differences, expected, found
+from framegrid_store.bench_rollup import measure
 from framegrid_store.copier import Copier
 from framegrid_store.maintain import maintain_once
 from framegrid_store.rows import CameraRow, CountRow, CoverageRow, Row
@@ -177,3 +178,25 @@ def test_rows_are_rolled_up_when_their_minute_is_over(database: Database) -> Non
         store.check()
     finally:
         store.close()
+
+
+def test_measuring_gives_every_figure_and_leaves_no_database_behind(database: Database) -> None:
+    names = "SELECT datname FROM pg_database WHERE datname LIKE 'framegrid_bench_%'"
+    with database.connect(autocommit=True) as connection:
+        before = connection.execute(names).fetchall()
+        found = measure(database.url, cameras=4, days=2)
+        assert connection.execute(names).fetchall() == before
+    assert found["edition"] == database.edition
+    for key in (
+        "rollup_hour_ms",
+        "rollup_half_the_rows_ms",
+        "bi_minute_query_ms",
+        "bi_all_cameras_day_by_hour_ms",
+    ):
+        assert found[key] > 0
+    assert set(found["bytes_per_count_row"]) == {
+        "frame_count",
+        "frame_count_minute",
+        "coverage",
+        "coverage_minute",
+    }
