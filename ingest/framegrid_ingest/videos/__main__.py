@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def serve(settings: VideoSettings) -> int:
             limit_concurrency=MAX_CONNECTIONS,
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn stops in order, and then raises the signal once more for whoever was there before.
+        signal.signal(number, lambda *_: None)
     server.run()
     return 0 if server.started else 1
 
