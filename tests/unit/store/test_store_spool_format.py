@@ -29,9 +29,7 @@ ROWS: list[Row] = [
     CoverageRow(1_700_000_000.0, 1.0, "north", 1.0, 10, 9, 1, 0, 0, 0, 0),
     TrackRow(TRACK, "north", "person", "m@1", 1.5, 2.5, 90, 0.9, BOX, BOX),
     CrossingRow(1_700_000_001.0, "north", "door", "person", TRACK, "in", "m@1"),
-    EventRow(
-        1_700_000_002.0, TRACK, "nörth 😀", "camera.lost", "warning", "a\nb", {"k": [1, None]}
-    ),
+    EventRow(1_700_000_002.0, TRACK, "nörth 😀", "camera.lost", "warning", "a\nb", {"k": [1, None]}),
     DetectionRow(1_700_000_003.0, "north", 2**40, "person", "m@1", "", 0.875, *BOX),
 ]
 
