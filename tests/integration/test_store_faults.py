@@ -209,6 +209,8 @@ class Proxy:
         self.limits: Callable[[], tuple[str, int] | None] = lambda: None
         """Asked for each connection: "up" or "down", and how many bytes."""
         self.is_refusing = False
+        self.swallows_commits = False
+        """The next answer to COMMIT is lost, and the connection with it; from then on nobody gets through."""
         self.cuts = 0
         self._threads: list[threading.Thread] = []
         self._begin(self._accept)
@@ -245,11 +247,15 @@ class Proxy:
             limit = self.limits()
             for way, source, sink in (("up", client, server), ("down", server, client)):
                 room = limit[1] if limit is not None and limit[0] == way else None
-                self._begin(self._pump, source, sink, room)
+                self._begin(self._pump, way, source, sink, room)
 
-    def _pump(self, source: socket.socket, sink: socket.socket, room: int | None) -> None:
+    def _pump(self, way: str, source: socket.socket, sink: socket.socket, room: int | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
+                if self.swallows_commits and way == "down" and b"COMMIT\0" in data:
+                    self.swallows_commits, self.is_refusing = False, True
+                    self.cuts += 1
+                    break
                 if room is not None and len(data) >= room:
                     sink.sendall(data[:room])
                     self.cuts += 1
@@ -301,6 +307,37 @@ def test_a_connection_cut_at_random_bytes_a_hundred_times(
     assert stats.dropped == {}
     assert stored_places(database_url) == Counter(range(sent))
     assert query(database_url, "SELECT sum(rows) FROM framegrid.ingest_batch") == [(sent,)]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("way", ["memory", "spool", "next process"])
+def test_a_commit_whose_answer_is_lost_is_not_stored_twice(
+    proxy: Proxy, database_url: str, tmp_path: Path, way: str
+) -> None:
+    """Nobody knows whether it was done; it was. The batch goes again with its id, whichever way it takes."""
+    writer = StoreWriter(
+        proxy.url,
+        batch_wait_s=0.02,
+        spool=SpoolSettings(tmp_path / "spool", after_s=60.0 if way == "memory" else 0.1),
+    )
+    writer.start()
+    writer.put([row(place) for place in range(20)])  # every name: learning them commits too
+    wait_until(lambda: writer.stats().stored == 20)
+    proxy.swallows_commits = True
+    writer.put([row(place) for place in range(20, 500)])
+    wait_until(lambda: proxy.cuts == 1)
+    assert sum(stored_places(database_url).values()) == 500, "it is stored, and the writer does not know"
+    if way != "memory":
+        wait_until(lambda: spooled(writer).rows == 480)
+    if way == "next process":
+        assert writer.close() == 0
+        writer = StoreWriter(database_url, spool=SpoolSettings(tmp_path / "spool"))
+        writer.start()
+    proxy.is_refusing = False
+    wait_until(lambda: writer.stats().stored >= 480 and not spool_files(tmp_path / "spool"))
+    assert (writer.stats().replayed == 0) == (way == "memory")
+    assert writer.close() == 0
+    assert stored_places(database_url) == Counter(range(500))
 
 
 def spool_files(folder: Path) -> list[Path]:
