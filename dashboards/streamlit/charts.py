@@ -129,13 +129,28 @@ def crossings_figure(history: History) -> go.Figure | None:
                     col=1,
                 )
                 in_legend |= {cls} if points else set()
-    _style(figure, 70 + LINE_HEIGHT_PX * len(lines))
-    # The title of the first line is on the left.
-    figure.update_layout(barmode="relative", hovermode="x unified", legend={"x": 1, "xanchor": "right"})
+    _style(figure, 100 + LINE_HEIGHT_PX * len(lines))
+    # Below: above them it would meet the title of the first line on a narrow screen.
+    below = {"yref": "container", "y": 0, "yanchor": "bottom"}
+    figure.update_layout(barmode="relative", hovermode="x unified", legend=below, margin={"b": 60})
     figure.update_xaxes(range=_range(history))
-    figure.update_yaxes(nticks=5, tickformat="d", zeroline=True, zerolinecolor="rgba(128, 138, 135, 0.8)")
+    ticks = both_ways(history)
+    figure.update_yaxes(tickvals=ticks, ticktext=[str(abs(tick)) for tick in ticks])
+    figure.update_yaxes(zeroline=True, zerolinecolor="rgba(128, 138, 135, 0.8)")
     figure.update_annotations(x=0, xanchor="left", font={"size": 13})
     return figure
+
+
+def both_ways(history: History) -> list[int]:
+    """Ticks up for in and down for out, two or three round numbers each way."""
+    sums: dict[tuple[datetime, str, int], int] = {}
+    for point in history.crossings:
+        for sign, amount in ((1, point.count_in), (-1, point.count_out)):
+            key = (point.time, point.line, sign)
+            sums[key] = sums.get(key, 0) + amount
+    most = max(sums.values(), default=1)
+    step = next(n * 10**power for power in range(9) for n in (1, 2, 5) if n * 10**power * 3 >= most)
+    return [place * step for place in range(-3, 4)]
 
 
 def _line_title(history: History, line: str) -> str:

@@ -112,6 +112,20 @@ def test_crossings_go_up_for_in_and_down_for_out_with_a_row_per_line() -> None:
     assert "3 in" in figure.layout.annotations[0].text
     assert [trace.name for trace in figure.data if trace.showlegend] == ["Persons", "Vehicles"]
     assert crossings_figure(history([1.0], [1])) is None
+    assert list(figure.layout.yaxis.ticktext) == ["3", "2", "1", "0", "1", "2", "3"], (
+        "out is no negative number"
+    )
+
+
+def test_ticks_of_crossings_are_round_and_reach_the_highest_bar() -> None:
+    from charts import both_ways
+
+    for most, step in ((1, 1), (3, 1), (4, 2), (7, 5), (40, 20), (301, 200)):
+        points = [
+            CrossingPoint(NOON, "door", "person", most - 1, 0),
+            CrossingPoint(NOON, "door", "car", 1, 0),
+        ]
+        assert both_ways(history([1.0], [1], points))[-1] == 3 * step >= most
 
 
 def test_persons_come_first_then_vehicles_then_the_rest() -> None:
