@@ -90,7 +90,8 @@ class Sampler:
         """Ticks that no frame can claim any more at `now_s`."""
         open_from_s = min(now_s - self._lag_s - GRACE_S - 1.0 / self.fps, self._until_s())
         first = self._next
-        self._next = max(first, self._first_at(open_from_s))
+        if open_from_s > self.time_of(first):
+            self._next = max(first, self._first_at(open_from_s))
         return range(first, self._next)
 
     def has_jumped(self, now_s: float) -> bool:

@@ -24,8 +24,8 @@ from framegrid_ingest.intervals import interval_for
 from framegrid_ingest.kubernetes.cluster import CAMERAS, Cluster, ClusterError, ConflictError
 from framegrid_ingest.kubernetes.follower import Follower
 from framegrid_ingest.kubernetes.keeper import LeaseKeeper
-from framegrid_ingest.kubernetes.membership import MAX_CLOCK_OFFSET_S, Timing
-from framegrid_ingest.kubernetes.rendezvous import owned_by
+from framegrid_ingest.kubernetes.membership import MAX_CLOCK_OFFSET_S, Timing, View
+from framegrid_ingest.kubernetes.rendezvous import Member, owned_by
 from framegrid_ingest.kubernetes.resource import Declared, camera_config, config_message, declared
 from framegrid_ingest.kubernetes.status_plan import CameraStatus, StatusPlan
 from framegrid_ingest.settings import KubernetesSettings
@@ -72,6 +72,7 @@ class ClusterCameras:
         self._declared: dict[str, Declared] | None = None
         self._resolved: dict[str, _Resolved] = {}
         self._mine: list[str] = []
+        self._weighed: tuple[frozenset[Member], dict[str, Declared], list[str]] = (frozenset(), {}, [])
         self._plan = StatusPlan(settings.status_refresh_s)
         timing = Timing(float(settings.lease_s))
         self.keeper = LeaseKeeper(
@@ -175,14 +176,23 @@ class ClusterCameras:
             return
         me, view = self.keeper.me, self.keeper.view
         known = self._declared or {}
-        may_own = view.is_active and me in view.members
-        self._mine = owned_by(me.name, list(known), view.members) if may_own else []
+        self._mine = self._owned(me, view, known)
         self._resolved = {name: self._resolved.get(name) or _Resolved(("", -1)) for name in self._mine}
         configs = [config for name in self._mine if (config := self._config_of(known[name])) is not None]
         until_s = await self._cameras.apply(
             configs, lambda config: self._not_before_s(config, view.start_after_s)
         )
         self.keeper.applied(me, view.number, until_s)
+
+    def _owned(self, me: Member, view: View, known: dict[str, Declared]) -> list[str]:
+        """My cameras; weighed again only when members or cameras are others than last time."""
+        if not view.is_active or me not in view.members:
+            return []
+        members, cameras, mine = self._weighed
+        if members is not view.members or cameras is not known:
+            mine = owned_by(me.name, list(known), view.members)
+            self._weighed = view.members, known, mine
+        return mine
 
     def _not_before_s(self, config: CameraConfig, start_after_s: float) -> float:
         """The first interval that nobody else has begun."""

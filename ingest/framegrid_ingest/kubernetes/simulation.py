@@ -19,7 +19,7 @@ from typing import Any
 
 from framegrid_ingest.kubernetes.simulated import Installation
 
-_REST_S = 10.0
+_REST_S = 30.0
 
 
 def start(cameras: int, pods: int, seed: int) -> tuple[Installation, dict[str, Any]]:
@@ -39,9 +39,10 @@ def after(
     world: Installation, what: str, change: Callable[[Installation], None], seconds: float
 ) -> dict[str, Any]:
     """Let the installation rest, change it, and see what follows."""
-    rest_from, watched = sum(world.requests.values()), world.watch_events
+    asked, watched = world.requests.copy(), world.watch_events
     world.run(_REST_S)
-    at_rest = (sum(world.requests.values()) - rest_from) / _REST_S
+    statuses = world.requests["patch status"] - asked["patch status"]
+    leases = sum(world.requests.values()) - sum(asked.values()) - statuses
     events = (world.watch_events - watched) / _REST_S
     before = world.recorded_by
     began_s = world.now_s
@@ -50,7 +51,11 @@ def after(
     now = world.recorded_by
     moved = {camera for camera in world.cameras if before[camera] != now[camera]}
     line = _line(world, what, began_s, moved, seconds)
-    return line | {"requests_s_at_rest": round(at_rest, 1), "lease_events_s_at_rest": round(events)}
+    return line | {
+        "lease_requests_s_at_rest": round(leases / _REST_S, 1),
+        "status_requests_s_at_rest": round(statuses / _REST_S, 1),
+        "lease_events_s_at_rest": round(events),
+    }
 
 
 def _line(world: Installation, what: str, began_s: float, moved: set[str], seconds: float) -> dict[str, Any]:

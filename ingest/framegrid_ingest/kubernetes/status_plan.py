@@ -11,10 +11,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from framegrid_ingest.sampler import phase_of
+
 # Between two writes for one camera.
 WAIT_S = 3.0
 REFRESH_S = 30.0
-# All processes together refresh so many cameras a second at most: every watcher gets each of them.
+# All processes together refresh about so many cameras a second at most: every watcher gets each of them.
+# Spread, so that cameras that started together are not refreshed together.
 REFRESHES_PER_S = 50.0
 # One process writes at most this often, whatever happens to its cameras.
 WRITES_PER_S = 5.0
@@ -79,7 +82,7 @@ class StatusPlan:
             elif before[0].news != status.news:
                 if now_s - before[1] >= WAIT_S:
                     news.append((before[1], name))
-            elif before[0] != status and now_s - before[1] >= refresh_s:
+            elif before[0] != status and now_s - before[1] >= refresh_s * (0.75 + 0.5 * phase_of(name)):
                 refreshes.append((before[1], name))
         return [name for _, name in (*sorted(news), *sorted(refreshes))][: int(self._tokens)]
 

@@ -140,6 +140,8 @@ class Shelf:
             limit=_LINE_BYTES,
         )
         self._children[job.id] = child
+        if job.id not in self._jobs:  # deleted while the child was made
+            child.kill()
         error = ""
         try:
             error = await asyncio.wait_for(self._follow(job, child), settings.max_analysis_s)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 def test_no_more_than_so_many_are_opened_at_once() -> None:
     async def run() -> tuple[int, int]:
-        openings = Openings(places=4, hold_s=5.0)
+        openings = Openings(places=4, hold_s=600.0)
         now, most, done = 0, 0, 0
 
         async def camera() -> None:
@@ -86,6 +86,12 @@ def test_when_the_fence_moves_on_the_ticks_in_between_are_missed_not_forgotten()
             until[0] = math.inf
     assert claimed == 21 + 10
     assert missed == 19
+
+
+def test_without_any_promise_nothing_is_recorded() -> None:
+    sampler = Sampler(10.0, 1000.0, 0.0, lambda: -math.inf)
+    assert sampler.offer(1000.0).tick is None
+    assert len(sampler.expire(1030.0)) == 0
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 5.0, 100.0])
