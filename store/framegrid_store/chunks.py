@@ -38,7 +38,7 @@ _RATES = {
     "event": 1 / 600,
     "detection": 10.0,
 }
-"""Rows a second over those of counts, by the last word of the table's name; tracks and the like are assumed."""
+"""Rows a second over those of counts, by the last word of the table's name; tracks and such are assumed."""
 _LONGEST = {
     "track": 7 * DAY,
     "crossing": 28 * DAY,
