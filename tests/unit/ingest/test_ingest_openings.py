@@ -20,7 +20,7 @@ def test_no_more_than_so_many_are_opened_at_once() -> None:
             free = await openings.enter()
             now += 1
             most = max(most, now)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # longer than the jitter, so that they meet
             now -= 1
             done += 1
             free()
@@ -29,7 +29,9 @@ def test_no_more_than_so_many_are_opened_at_once() -> None:
         await asyncio.gather(*(camera() for _ in range(30)))
         return most, done
 
-    assert asyncio.run(run()) == (4, 30)
+    most, done = asyncio.run(run())
+    assert 2 <= most <= 4
+    assert done == 30
 
 
 def test_a_camera_that_hangs_keeps_its_place_for_a_moment_only() -> None:
