@@ -317,7 +317,8 @@ def test_a_request_past_its_deadline_is_told_to_come_back(make_people: MakePeopl
     async def run() -> Any:
         blocking = people.batcher.submit(model.detector, [PICTURES["jpeg"][0]], min_score=0, timeout_s=20)
         late = asyncio.create_task(people.ask("POST", "/predict", PICTURES["jpeg"][0], timeout_s="0.02"))
-        await asyncio.sleep(0.1)
+        await until(lambda: late.done() or people.batcher.stats().queued_frames == 1)
+        await asyncio.sleep(0.05)
         gate.set()
         await asyncio.wrap_future(blocking)
         return await late
