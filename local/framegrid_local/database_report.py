@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 NEWEST_EXPECTED_S = 60.0
 """Ingest stores each second: a newest row older than this is worth a word."""
-ROLL_UP_EXPECTED_S = 300.0
-"""Maintenance runs every 15 s: further behind it is not running, or cannot follow."""
+OVERDUE_S = 300.0
+"""Maintenance rolls up every 15 s: when its next round should have been so long ago, it is not running."""
 LABEL_WIDTH = 10
 
 
@@ -24,35 +24,38 @@ def status_lines(address: str, status: Status, now: datetime) -> list[str]:
         lines += ["", *_table(_table_rows(status, now)), "", *_chunk_reasons(status)]
     if status.tasks:
         lines += ["", *_table(_task_rows(status, now))]
-    notes = list(_notes(status))
+    notes = list(_notes(status, now))
     return [*lines, "", *(notes or ["Nothing needs doing."])]
 
 
 def edition_words(capabilities: Capabilities) -> str:
     """`TimescaleDB 2.19.3 Apache on PostgreSQL 17.12`."""
+    server = f"PostgreSQL {capabilities.server_version.partition(' ')[0]}"
     if capabilities.timescaledb_version is None:
-        return f"PostgreSQL {capabilities.server_version}, plain"
-    timescale = f"TimescaleDB {capabilities.timescaledb_version} {capabilities.edition.capitalize()}"
-    return f"{timescale} on PostgreSQL {capabilities.server_version}"
+        return f"{server}, plain"
+    return f"TimescaleDB {capabilities.timescaledb_version} {capabilities.edition.capitalize()} on {server}"
 
 
 def _head(status: Status, now: datetime) -> Iterator[str]:
+    if status.revision is None:
+        # Plain or not is known after the upgrade, which makes the extension where the server has it.
+        yield _fact("server", f"PostgreSQL {status.capabilities.server_version}")
+        yield _fact("schema", "none yet")
+        return
     current = status.revision == status.revision_wanted
-    schema = f"revision {status.revision}, up to date" if current else (status.revision or "none yet")
     yield _fact("edition", edition_words(status.capabilities))
     yield _fact("means", status.capabilities.meaning)
-    yield _fact("schema", schema)
+    yield _fact("schema", f"revision {status.revision}{', up to date' if current else ''}")
     if not status.tables:
         return
     newest = "no row yet" if status.lag_s is None else f"newest row {duration(status.lag_s)} ago"
     yield _fact("cameras", f"{status.cameras}, {newest}")
-    roll_up = status.roll_up
-    if roll_up is not None:
-        behind = f"{duration(roll_up.lag_s)} behind" if roll_up.lag_s else "nothing waits"
-        upto = f"up to {_clock(roll_up.rolled_up_to)}, " if roll_up.rolled_up_to else ""
-        yield _fact("roll-ups", f"{upto}{behind}, {roll_up.pending_minutes} minutes pending")
+    if status.roll_up is not None and status.roll_up.rolled_up_to is not None:
+        oldest = f"the oldest {_when(status.roll_up.rolled_up_to, now)}"
+        yield _fact("roll-ups", f"{status.roll_up.pending_minutes:,} minutes pending, {oldest}")
+    else:
+        yield _fact("roll-ups", "nothing pending")
     yield _fact("size", size(status.size_bytes))
-    del now
 
 
 def _table_rows(status: Status, now: datetime) -> Iterator[Sequence[str]]:
@@ -60,7 +63,8 @@ def _table_rows(status: Status, now: datetime) -> Iterator[Sequence[str]]:
     for name, table in status.tables.items():
         yield (
             name,
-            f"{table.rows:,}",
+            # The planner's estimate: 0 until the first ANALYZE, which autovacuum does.
+            f"{table.rows:,}" if table.rows or table.newest is None else "?",
             size(table.size_bytes),
             str(table.chunks),
             _span(table.chunk_interval),
@@ -94,15 +98,18 @@ def _chunk_reasons(status: Status) -> Iterator[str]:
         yield f"chunks of {', '.join(names)}: {reason}"
 
 
-def _notes(status: Status) -> Iterator[str]:
+def _notes(status: Status, now: datetime) -> Iterator[str]:
     if status.revision != status.revision_wanted:
         yield f"! schema {status.revision_wanted} is wanted: run `framegrid db upgrade`"
         return
-    roll_up = status.roll_up
-    if roll_up is not None and roll_up.lag_s > ROLL_UP_EXPECTED_S:
+    roll_up = next((task for task in status.tasks if task.task == "rollup"), None)
+    waits = status.roll_up is not None and status.roll_up.pending_minutes > status.roll_up.ahead
+    overdue = roll_up is None or (now - roll_up.next_at).total_seconds() > OVERDUE_S
+    if waits and overdue:
+        last = "never ran" if roll_up is None else f"ran {_when(roll_up.ran_at, now)}"
         yield (
-            f"! roll-ups are {duration(roll_up.lag_s)} behind: is `framegrid db maintain` running? "
-            "Numbers are right meanwhile, only slower to read."
+            f"! maintenance {last}: start `python -m framegrid_store maintain`. "
+            "Numbers are right meanwhile, only slower to read; old rows stay."
         )
     for task in status.tasks:
         if task.error:
