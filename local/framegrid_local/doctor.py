@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from framegrid_serve.engines.cpu import advice, cpu_flags, cpu_model
+
 from framegrid_local import machine, pginstall, ports
 from framegrid_local.errors import LocalError
 
@@ -22,14 +24,6 @@ USUAL_PORTS = {"Serve": 8000, "page": 8501, "PostgreSQL": 5432}
 GPU_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 SYSTEM_PYTHON = (
     "/usr/bin/python3"  # GStreamer's bindings belong to the system's Python, not to our environment
-)
-# Best first: kernel's flags, name, what it means, level.
-INSTRUCTION_SETS: tuple[tuple[frozenset[str], str, str, str], ...] = (
-    (frozenset({"amx_int8"}), "AMX", "INT8 models run much faster than FP32", "ok"),
-    (frozenset({"avx512_vnni", "avx_vnni"}), "VNNI", "INT8 models run faster than FP32", "ok"),
-    (frozenset({"avx512f"}), "AVX-512, no VNNI", "FP32 is fast; INT8 gains little", "note"),
-    (frozenset({"avx2"}), "AVX2", "FP32 works well; INT8 gains little", "note"),
-    (frozenset({"asimd"}), "NEON (ARM)", "ONNX Runtime is the engine of choice here", "ok"),
 )
 GSTREAMER_TEST = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; "
@@ -73,7 +67,7 @@ def _system() -> list[Finding]:
 def _cores() -> list[Finding]:
     quota, visible = machine.cgroup_cpus(), machine.visible_cpus()
     replicas = machine.default_replicas()
-    value = f"{visible} ({machine.cpu_model()})"
+    value = f"{visible} ({cpu_model()})"
     if quota is not None:
         value += f", limited to {quota:g} by the container"
     meaning = (
@@ -85,13 +79,12 @@ def _cores() -> list[Finding]:
 
 
 def _instructions() -> list[Finding]:
-    flags = machine.cpu_flags()
-    for wanted, name, meaning, level in INSTRUCTION_SETS:
-        if flags & wanted:
-            return [Finding("instructions", name, meaning, level)]
-    if not flags:
+    if not cpu_flags():
         return [Finding("instructions", "unknown", "this system does not list them; `make bench` measures")]
-    return [Finding("instructions", "no AVX2", "detection will be slow on this processor", "note")]
+    found = advice()
+    form = "the INT8 form" if found.form == "int8" else "full precision"
+    meaning = f"of models that hold both, {form} is taken here: {found.reason}"
+    return [Finding("instructions", found.feature, meaning, "ok" if found.known else "note")]
 
 
 def _memory() -> list[Finding]:

@@ -1,10 +1,9 @@
-"""What this machine gives us: cores by affinity and cgroup, memory, CPU flags."""
+"""What this machine gives us: cores by affinity and cgroup, memory."""
 
 from __future__ import annotations
 
 import math
 import os
-import platform
 from pathlib import Path
 
 CGROUP_V2 = Path("/sys/fs/cgroup")
@@ -57,26 +56,3 @@ def memory_bytes(root: Path = CGROUP_V2) -> int:
         if limit < UNLIMITED:
             total = min(total, limit)
     return total
-
-
-def cpu_model() -> str:
-    """The processor's name as the machine gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets, in the kernel's words; empty where /proc/cpuinfo is missing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.split(":", 1)[1].split())
-    return frozenset()

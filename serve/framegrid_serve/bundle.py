@@ -65,6 +65,7 @@ class Manifest(BaseModel):
     input_size: int = Field(ge=32, le=4096)  # longer side of the network's input, pixels
     dynamic: bool = False  # True: takes any height and width that are multiples of 32
     weights: str = Field(min_length=1)
+    int8: str = ""  # the same model quantised (OpenVINO's .xml); taken where the processor runs it faster
     # Of the weights file; with several files (OpenVINO's .xml and .bin) a mapping of file name to digest.
     sha256: str | dict[str, str]
     size_bytes: int = Field(default=0, ge=0)  # of the weights files together; 0 = not stated
@@ -114,6 +115,10 @@ class Bundle:
         return self.manifest.version
 
     @property
+    def int8_path(self) -> Path | None:
+        return self.path / self.manifest.int8 if self.manifest.int8 else None
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.manifest.classes
 
@@ -128,6 +133,8 @@ def load_bundle(path: Path | str) -> Bundle:
             f"{folder / MANIFEST}: weights: expected a file ending in {', '.join(WEIGHTS_SUFFIXES)}, "
             f"got {manifest.weights!r}"
         )
+    if manifest.int8 and _inside(folder, manifest.int8).suffix != ".xml":
+        raise ModelError(f"{folder / MANIFEST}: int8: expected a file ending in .xml, got {manifest.int8!r}")
     digests = _expected_digests(folder, manifest)
     _verify_size(folder, manifest)
     for name, expected in digests.items():
@@ -135,6 +142,17 @@ def load_bundle(path: Path | str) -> Bundle:
     if manifest.golden is not None:
         _verify(_inside(folder, manifest.golden.image), manifest.golden.sha256)
     return Bundle(folder, manifest, weights_path, bundle_digest(digests))
+
+
+def manifest_files(folder: Path) -> list[str]:
+    """Names of the files that the manifest in `folder` speaks of, none outside of it. Raises ModelError."""
+    manifest = _read_manifest(folder)
+    names = _weights_names(manifest)
+    if manifest.golden is not None:
+        names.append(manifest.golden.image)
+    for name in names:
+        _inside(folder, name)
+    return names
 
 
 def weights_files(weights_path: Path) -> tuple[Path, ...]:
@@ -209,6 +227,12 @@ def rect_shape(height: int, width: int, input_size: int) -> tuple[int, int]:
     return (math.ceil(rounded[0] / step) * step, math.ceil(rounded[1] / step) * step)
 
 
+def _weights_names(manifest: Manifest) -> list[str]:
+    """All files of all forms, relative to the bundle."""
+    forms = [Path(name) for name in (manifest.weights, manifest.int8) if name]
+    return [path.as_posix() for form in forms for path in weights_files(form)]
+
+
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
@@ -255,7 +279,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _expected_digests(folder: Path, manifest: Manifest) -> dict[str, str]:
-    needed = [str(path.relative_to(folder)) for path in weights_files(folder / manifest.weights)]
+    needed = _weights_names(manifest)
     given = manifest.sha256 if isinstance(manifest.sha256, dict) else {manifest.weights: manifest.sha256}
     missing = [name for name in needed if name not in given]
     if missing:
@@ -270,7 +294,7 @@ def _verify_size(folder: Path, manifest: Manifest) -> None:
     """Before anything is read whole: a cut-off download is told from a replaced one."""
     if not manifest.size_bytes:
         return
-    files = weights_files(folder / manifest.weights)
+    files = [folder / name for name in _weights_names(manifest)]
     got = sum(path.stat().st_size for path in files if path.is_file())
     if got != manifest.size_bytes:
         raise ModelError(

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from framegrid_serve.bundle import Bundle
-from framegrid_serve.engines.base import EngineSettings, Floats
+from framegrid_serve.engines.base import USUAL_PICTURE, EngineSettings, Floats
 from framegrid_serve.engines.choice import open_engine
 from framegrid_serve.errors import CorruptImageError, ModelError
 from framegrid_serve.postprocess import boxes_of
@@ -22,9 +22,6 @@ from framegrid_serve.preprocess import Image, Letterbox, decode_and_place, place
 from framegrid_serve.wire import Buffer, FrameResult, FrameStatus
 
 logger = logging.getLogger(__name__)
-
-# A 16:9 camera: by far the most common picture, compiled before the first frame comes.
-_USUAL_PICTURE = (9, 16)
 
 
 class Detector:
@@ -118,7 +115,7 @@ class Detector:
     def _warm_up(self) -> None:
         """One picture of the usual shape: compiles it, and shows that the outputs are numbers."""
         size = self.bundle.manifest.input_size
-        height, width = (size * side // max(_USUAL_PICTURE) for side in _USUAL_PICTURE)
+        height, width = (size * side // max(USUAL_PICTURE) for side in USUAL_PICTURE)
         placed = place(np.full((height, width, 3), 114, np.uint8), self.bundle)
         finite, shape = self.engine.infer(
             [placed.image], lambda outputs: (bool(np.isfinite(outputs).all()), outputs.shape)

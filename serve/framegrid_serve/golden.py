@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GOLDEN_IMAGE = "golden.jpg"
 # The differences that other precisions and engines make on a sound model: measured on INT8 of YOLO11n, the
 # scores of boxes above 0.4 moved by at most 0.12 and their places by an IoU of 0.9.
-_SURE_BY = 0.15  # an expected box this far above the threshold has to be found
+SURE_BY = 0.15  # an expected box this far above the threshold has to be found
 _STRANGE_BY = 0.25  # a box this far above the threshold has to be expected
 _MAX_SCORE_LOSS = 0.25
 _SAME_PLACE_IOU = 0.6
@@ -82,15 +82,15 @@ def check_golden(detector: Detector) -> None:
     threshold = detector.bundle.manifest.thresholds.score
     found = golden_boxes(detector, _read(path), max(0.0, threshold - _MAX_SCORE_LOSS))
     for box in golden.boxes:
-        if box.score >= threshold + _SURE_BY and not any(_matches(box, other) for other in found):
+        if box.score >= threshold + SURE_BY and not any(_matches(box, other) for other in found):
             raise ModelError(
-                f"{path}: expected {_told(box)}, got {_all_told(found)}; the weights, `classes` or `layout` "
+                f"{path}: expected {_told(box)}, got {told(found)}; the weights, `classes` or `layout` "
                 f"are not those that the golden frame was made with"
             )
     for other in found:
         if other.score >= threshold + _STRANGE_BY and not any(_is_same(box, other) for box in golden.boxes):
             raise ModelError(
-                f"{path}: expected only {_all_told(golden.boxes)}, got {_told(other)} too; the weights, "
+                f"{path}: expected only {told(golden.boxes)}, got {_told(other)} too; the weights, "
                 f"`classes` or `layout` are not those that the golden frame was made with"
             )
 
@@ -115,5 +115,5 @@ def _told(box: GoldenBox) -> str:
     return f"{box.label} {box.score:.2f} at {', '.join(f'{side:.2f}' for side in box.box)}"
 
 
-def _all_told(boxes: tuple[GoldenBox, ...]) -> str:
+def told(boxes: tuple[GoldenBox, ...]) -> str:
     return "; ".join(_told(box) for box in boxes[:5]) or "nothing"

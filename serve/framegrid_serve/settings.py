@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framegrid_serve.bundle import load_bundle
 from framegrid_serve.errors import ModelError, StartError
+from framegrid_serve.library import Library
 from framegrid_serve.people.settings import PeopleSettings
-from framegrid_serve.spec import ModelSpec, ServingConfig
+from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig, ShadowSpec
+from framegrid_serve.watch import WatchSettings
 from framegrid_serve.workshop import resolve
 
 
@@ -37,6 +41,7 @@ class NodeSettings(BaseModel):
     engine: str = ""  # openvino | onnxruntime | ultralytics; empty = chosen by bundle and machine
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     default_model: str = ""  # empty = the first
+    watch: WatchSettings = WatchSettings()  # after a model was changed: when the old one comes back
     models_dir: Path | None = None  # where models given by name alone are looked for and fetched to
     state_dir: Path = Path(".framegrid/serve")  # Ray's and HAProxy's files, logs included
     people: PeopleSettings = PeopleSettings()  # the HTTP API and page for people
@@ -68,25 +73,47 @@ def serving_config(settings: NodeSettings) -> ServingConfig:
     specs = []
     for entry in settings.models:
         try:
-            where = entry.path or resolve(entry.name, settings.models_dir)
-            specs.append(ModelSpec(name=entry.name, path=where, digest=load_bundle(where).digest))
+            specs.append(_spec(entry, settings))
         except ModelError as error:
             raise StartError(f"model {entry.name}: {error}") from error
     try:
-        return ServingConfig(models=tuple(specs), default_model=settings.default_model)
+        return ServingConfig(models=tuple(specs), default_model=settings.default_model, watch=settings.watch)
     except ValidationError as error:
         raise StartError(_problem(error)) from error
 
 
+def _spec(entry: ModelEntry, settings: NodeSettings) -> ModelSpec:
+    """One model as it is now: what the name means, what it replaced, what shadows it. Raises ModelError."""
+    named = entry.path or resolve(entry.name, settings.models_dir)
+    bundle = load_bundle(named.resolve())  # a name may mean another version by the time a replica loads it
+    library = Library(named.parent)
+    previous: BundleRef | None = None
+    with contextlib.suppress(ModelError):
+        before = library.before(bundle.name)
+        previous = BundleRef(path=before.path.resolve(), digest=before.digest)
+    shadow: ShadowSpec | None = None
+    if (found := library.shadow(bundle.name)) is not None:
+        candidate = load_bundle(found[0])
+        shadow = ShadowSpec(path=candidate.path.resolve(), digest=candidate.digest, share=found[1])
+    return ModelSpec(
+        name=entry.name, path=bundle.path, digest=bundle.digest, previous=previous, shadow=shadow
+    )
+
+
 def _beside(config: Path, path: Path | None) -> Path | None:
-    return None if path is None else (config.resolve().parent / path.expanduser()).resolve()
+    """Not resolved to the end: a link to the active version is followed each time the models are read."""
+    return None if path is None else Path(os.path.normpath(config.resolve().parent / path.expanduser()))
 
 
 def _problem(error: ValidationError) -> str:
     problem: Any = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        nested: dict[Any, type[BaseModel]] = {"models": ModelEntry, "people": PeopleSettings}
+        nested: dict[Any, type[BaseModel]] = {
+            "models": ModelEntry,
+            "people": PeopleSettings,
+            "watch": WatchSettings,
+        }
         allowed = nested[problem["loc"][0]] if len(problem["loc"]) > 1 else NodeSettings
         return f"{key}: unknown key; allowed are {', '.join(allowed.model_fields)}"
     text = problem["msg"].removeprefix("Value error, ")

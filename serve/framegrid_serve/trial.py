@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from framegrid_serve.bundle import MANIFEST, Bundle, load_bundle
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.errors import ModelError
+from framegrid_serve.memory import peak_bytes
 
 # Compiling a large model on a busy core takes tens of seconds; beyond this it would not serve either.
 TRIAL_TIMEOUT_S = 120.0
@@ -110,6 +110,7 @@ def _key(bundle: Bundle, settings: EngineSettings) -> str:
         bundle.digest,
         hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
         settings.engine,
+        settings.form,
         platform.machine(),
         *(f"{package} {_version(package)}" for package in ("framegrid", "openvino", "onnxruntime")),
     ]
@@ -170,11 +171,10 @@ def try_here(folder: Path, settings: EngineSettings) -> TrialReport:
 
     detector = Detector(load_bundle(folder), settings)
     check_golden(detector)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return TrialReport(
         engine=detector.engine.name,
         precision=detector.engine.precision,
-        peak_bytes=peak_kib * (1 if sys.platform == "darwin" else 1024),
+        peak_bytes=peak_bytes(),
     )
 
 

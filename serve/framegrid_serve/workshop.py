@@ -7,6 +7,7 @@ two need the extra `workshop` (Ultralytics, AGPL-3.0).
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from framegrid_serve.bundle import (
     write_manifest,
 )
 from framegrid_serve.errors import ModelError
+from framegrid_serve.library import Library
 
 PACKAGED_MODELS = Path(__file__).parent / "models"
 # Names that Ultralytics publishes weights for; detection only.
@@ -43,12 +45,10 @@ def resolve(name_or_path: str | Path, models_dir: Path | None = None, *, fetch: 
         return as_path.resolve()
     name = str(name_or_path)
     for folder in (models_dir, PACKAGED_MODELS):
-        if (
-            folder is not None
-            and re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
-            and (folder / name / MANIFEST).is_file()
-        ):
-            return (folder / name).resolve()
+        found = Library(folder).find(name) if folder is not None else None
+        if found is not None:
+            # Not resolved: `gate` goes on to mean what is active, for whoever reads it again.
+            return found.absolute()
     if fetch and models_dir is not None and _OFFICIAL.match(name):
         return pull(name, models_dir).path
     if "/" in name or as_path.is_dir():
@@ -60,8 +60,8 @@ def resolve(name_or_path: str | Path, models_dir: Path | None = None, *, fetch: 
 
 def known_models(models_dir: Path | None = None) -> list[str]:
     """Names of the bundles in `models_dir` and in the package."""
-    folders = [folder for folder in (models_dir, PACKAGED_MODELS) if folder is not None and folder.is_dir()]
-    return sorted({path.parent.name for folder in folders for path in folder.glob(f"*/{MANIFEST}")})
+    folders = [folder for folder in (models_dir, PACKAGED_MODELS) if folder is not None]
+    return sorted({name for folder in folders for name in Library(folder).names()})
 
 
 def import_export(source: Path, out_dir: Path, name: str, *, version: str = "1", origin: str = "") -> Bundle:
@@ -70,7 +70,7 @@ def import_export(source: Path, out_dir: Path, name: str, *, version: str = "1",
     """
     folder = source if source.is_dir() else source.parent
     weights = _weights_in(source)
-    metadata = _read_metadata(folder / "metadata.yaml")
+    metadata = _read_metadata(folder / "metadata.yaml", weights)
     files = weights_files(weights)
     with tempfile.TemporaryDirectory(dir=_parent(out_dir), prefix=".import-") as temporary:
         made = Path(temporary) / "bundle"
@@ -85,7 +85,8 @@ def import_export(source: Path, out_dir: Path, name: str, *, version: str = "1",
         manifest = _manifest_from(
             metadata, digests, name=name, version=version, weights=weights.name, origin=origin or source.name
         )
-        write_manifest(made, manifest)
+        size_bytes = sum((made / file.name).stat().st_size for file in files)
+        write_manifest(made, manifest.model_copy(update={"size_bytes": size_bytes}))
         return _install(made, out_dir)
 
 
@@ -131,6 +132,11 @@ def pull(name: str, models_dir: Path) -> Bundle:
         return import_pt(weights, models_dir / name, name, version="official", origin=origin)
 
 
+def is_official(name: str) -> bool:
+    """Whether Ultralytics publishes weights of that name."""
+    return _OFFICIAL.match(name) is not None
+
+
 def _ultralytics() -> Any:
     try:
         from ultralytics import YOLO
@@ -163,7 +169,25 @@ def _weights_in(source: Path) -> Path:
     return found[0]
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
+def _embedded(weights: Path) -> dict[str, Any] | None:
+    """What Ultralytics writes into an ONNX file itself: Python literals, read as such and never run."""
+    if weights.suffix != ".onnx":
+        return None
+    try:
+        import onnxruntime
+
+        found = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"]).get_modelmeta()
+        kept = found.custom_metadata_map
+        told = {key: kept[key] for key in ("names", "imgsz", "args", "dynamic", "end2end") if key in kept}
+        metadata = {key: ast.literal_eval(text) for key, text in told.items()}
+    except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no base; the caller says what is missing
+        return None
+    return {**metadata, **{key: kept[key] for key in ("task", "license") if key in kept}}
+
+
+def _read_metadata(path: Path, weights: Path) -> dict[str, Any]:
+    if not path.is_file() and (embedded := _embedded(weights)):
+        return embedded
     try:
         metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -21,6 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from framegrid_serve.engines.cpu import cpu_model
+
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
 from framegrid_local.bench.sampling import measure_sampling
@@ -107,7 +109,7 @@ def about() -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": machine.cpu_model(),
+        "cpu": cpu_model(),
         "cores": machine.usable_cpus(),
         "memory_gib": round(machine.memory_bytes() / 2**30, 1),
         "python": platform.python_version(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from framegrid_serve.preprocess import Image
 
+# Height and width of a 16:9 camera's picture: by far the most common, compiled before the first frame comes.
+USUAL_PICTURE = (9, 16)
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
@@ -29,6 +31,8 @@ class EngineSettings(BaseModel):
     cache_dir: Path | None = None
     # openvino | onnxruntime | ultralytics | "" (the bundle's wish, else what the machine has)
     engine: str = ""
+    # Of bundles that hold an INT8 form: int8 | full | "" (what the processor runs faster; `engines/cpu.py`)
+    form: Literal["", "int8", "full"] = ""
 
 
 class Engine(Protocol):

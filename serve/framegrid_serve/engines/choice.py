@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+from dataclasses import replace
 
 from framegrid_serve.bundle import Bundle, check_output_shape
 from framegrid_serve.engines.base import Engine, EngineSettings
+from framegrid_serve.engines.cpu import advice
 from framegrid_serve.errors import ModelError
 
 _X86 = ("x86_64", "AMD64", "i686")
@@ -31,6 +33,7 @@ def engine_name(bundle: Bundle, settings: EngineSettings) -> str:
 def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
     """The engine, ready to infer, its output checked against the manifest. Raises ModelError."""
     name = engine_name(bundle, settings)
+    bundle = in_form(bundle, name, settings)
     engine: Engine
     try:
         if name == "openvino":
@@ -53,6 +56,20 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
         ) from error
     check_output_shape(bundle, engine.output_shape)
     return engine
+
+
+def in_form(bundle: Bundle, engine: str, settings: EngineSettings) -> Bundle:
+    """The bundle with the weights that this machine is to run: settings before the processor's advice."""
+    if bundle.int8_path is None or engine != "openvino":
+        if settings.form == "int8" and bundle.manifest.precision != "int8":
+            raise ModelError(
+                f"{bundle.path}: expected an INT8 form for {engine}, got none; make one "
+                f"(`framegrid model quantize`) or leave `form` out"
+            )
+        return bundle
+    if (settings.form or advice().form) != "int8":
+        return bundle
+    return replace(bundle, weights_path=bundle.int8_path)
 
 
 def _installed(module: str) -> bool:

@@ -18,8 +18,8 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from framegrid_serve.bundle import Bundle, Layout
-from framegrid_serve.engines.base import EngineSettings, Floats
+from framegrid_serve.bundle import Bundle, Layout, rect_shape
+from framegrid_serve.engines.base import USUAL_PICTURE, EngineSettings, Floats
 from framegrid_serve.errors import ModelError
 from framegrid_serve.preprocess import Image
 
@@ -53,8 +53,11 @@ class OpenVinoEngine:
         self._fixed_shape = None if bundle.manifest.dynamic else _fixed_shape(self._model, bundle)
         self._pools: OrderedDict[Shape, Future[_Pool]] = OrderedDict()
         self._lock = threading.Lock()
-        size = bundle.manifest.input_size
-        self.precision = self._pool(self._fixed_shape or (size, size)).precision
+        # The shape that nearly every camera has, and that the detector warms up with: compiled once.
+        usual = rect_shape(*USUAL_PICTURE, bundle.manifest.input_size)
+        self.precision = self._pool(self._fixed_shape or usual).precision
+        if any(node.get_type_name() == "FakeQuantize" for node in self._model.get_ops()):
+            self.precision = "int8"  # the hint speaks of the layers that were left as they are
 
     def infer(self, images: Sequence[Image], read: Callable[[Floats], T]) -> T:
         """See `Engine.infer`; pictures are run one after another."""
