@@ -38,59 +38,58 @@ DAYS = [
     datetime(2026, 6, 30, 12, tzinfo=UTC),
 ]
 
-moments = st.builds(
-    lambda day, quarters: (day + timedelta(milliseconds=250 * quarters)).timestamp(),
-    st.sampled_from(DAYS),
-    # Most within minutes of each other and of midnight, some hours away.
-    st.one_of(
-        st.integers(0, 1000), st.integers(3 * 14_400 - 500, 3 * 14_400 + 500), st.integers(-100_000, 400_000)
-    ),
+offsets = st.one_of(
+    st.integers(0, 1000),  # quarters of a second: most within minutes of each other,
+    st.integers(3 * 14_400 - 500, 3 * 14_400 + 500),  # some around an hour's end,
+    st.integers(-100_000, 400_000),  # some hours or a day away
 )
-frames = st.lists(st.integers(0, 9), max_size=6)
-counts = st.builds(
-    lambda at, camera, cls, zone, model, n, uniques, score: CountRow(
-        at,
-        0.25,
-        camera,
-        cls,
-        zone,
-        model,
-        len(n),
-        sum(n),
-        sum(x * x for x in n),
-        min(n, default=0),
-        max(n, default=0),
-        uniques,
-        score / 1000,
-    ),
-    moments,
-    st.sampled_from(sorted(ZONES)),
-    st.sampled_from(["person", "vehicle"]),
-    st.sampled_from(["", "door"]),
-    st.sampled_from(["m@1", "m@2"]),
-    frames,
-    st.integers(0, 3),
-    st.integers(0, 1000),
-)
-coverages = st.builds(
-    lambda at, camera, seen_ms, processed, dropped: CoverageRow(
-        at, 1.0, camera, seen_ms / 1000, processed + sum(dropped), processed, *dropped
-    ),
-    moments,
-    st.sampled_from(sorted(ZONES)),
-    st.integers(0, 1000),
-    st.integers(0, 10),  # 0 of 0 while paused
-    st.tuples(*[st.integers(0, 2)] * 5),
-)
-steps = st.lists(
-    st.one_of(
-        st.lists(st.one_of(counts, coverages), min_size=1, max_size=12),
-        st.just("roll up"),
-        st.tuples(st.sampled_from(sorted(ZONES)), st.sampled_from(sorted(ZONES.values()))),
-    ),
-    min_size=2,
-    max_size=8,
-)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Any]:
+    """Batches of rows, rounds of roll-up and changed zones, of so few cameras and days that they meet."""
+    cameras = draw(st.lists(st.sampled_from(sorted(ZONES)), min_size=1, max_size=3, unique=True))
+    days = draw(st.lists(st.sampled_from(DAYS), min_size=1, max_size=2, unique=True))
+    moments = st.builds(
+        lambda day, quarters: (day + timedelta(milliseconds=250 * quarters)).timestamp(),
+        st.sampled_from(days),
+        offsets,
+    )
+    rows = st.one_of(count_rows(moments, cameras), coverage_rows(moments, cameras))
+    changes = st.tuples(st.sampled_from(cameras), st.sampled_from(sorted(ZONES.values())))
+    step = st.one_of(st.lists(rows, min_size=1, max_size=15), st.just("roll up"), changes)
+    return draw(st.lists(step, min_size=2, max_size=8))
+
+
+def count_rows(moments: st.SearchStrategy[float], cameras: list[str]) -> st.SearchStrategy[CountRow]:
+    def build(
+        at_s: float, key: tuple[str, str, str, str], n: list[int], uniques: int, score: int
+    ) -> CountRow:
+        squares = sum(x * x for x in n)
+        least, greatest = min(n, default=0), max(n, default=0)
+        return CountRow(at_s, 0.25, *key, len(n), sum(n), squares, least, greatest, uniques, score / 1000)
+
+    key = st.tuples(
+        st.sampled_from(cameras),
+        st.sampled_from(["person", "vehicle"]),
+        st.sampled_from(["", "door"]),
+        st.sampled_from(["m@1", "m@2"]),
+    )
+    frames = st.lists(st.integers(0, 9), max_size=6)
+    return st.builds(build, moments, key, frames, st.integers(0, 3), st.integers(0, 1000))
+
+
+def coverage_rows(moments: st.SearchStrategy[float], cameras: list[str]) -> st.SearchStrategy[CoverageRow]:
+    def build(
+        at_s: float, camera: str, seen_ms: int, processed: int, dropped: tuple[int, ...]
+    ) -> CoverageRow:
+        expected = processed + sum(dropped)  # 0 while paused
+        return CoverageRow(at_s, 1.0, camera, seen_ms / 1000, expected, processed, *dropped)
+
+    dropped = st.tuples(*[st.integers(0, 2)] * 5)
+    return st.builds(
+        build, moments, st.sampled_from(cameras), st.integers(0, 1000), st.integers(0, 10), dropped
+    )
 
 
 class Store:
@@ -136,11 +135,11 @@ class Store:
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=steps)
+@given(steps=histories())
 def test_views_say_what_the_rows_say(database: Database, steps: list[Any]) -> None:
     store = Store(database)
     try:
