@@ -7,6 +7,7 @@ wants a model that is not there (rate-limited).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 REFRESH_S = 30.0
 # While serve is away or a model is missing, ask this often at most.
 IMPATIENT_S = 0.5
+# An answer of a model that is news: how long one replica's list is waited for.
+ASK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +100,18 @@ class Catalog:
     async def of_answer(self, name: str, version: str, digest: str, timeout_s: float) -> ModelFacts | None:
         """The model that made an answer; asks serve when it is news. None when serve does not know."""
         key = name, version, digest
-        if key in self._by_digest:
-            return self._by_digest[key]
-        self._asked.set()
-        try:
-            async with self._answered:
-                await asyncio.wait_for(self._answered.wait_for(lambda: key in self._by_digest), timeout_s)
-        except asyncio.TimeoutError:
-            return None
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + timeout_s
+        while key not in self._by_digest:
+            left_s = until_s - clock()
+            if left_s <= 0:
+                return None
+            # Replicas change one after another, and any of them may tell: ask until one that knows does.
+            self._asked.set()
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with self._answered:
+                    known = self._answered.wait_for(lambda: key in self._by_digest)
+                    await asyncio.wait_for(known, min(left_s, ASK_AGAIN_S))
         return self._by_digest[key]
 
     async def run(self) -> None:
