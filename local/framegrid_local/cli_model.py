@@ -1,4 +1,7 @@
-"""`framegrid model …`: what models are there, and where new ones come from."""
+"""`framegrid model …`: what models are there, where new ones come from, where they go.
+
+What decides which of them serves is in `cli_release.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,27 @@ from typing import Annotated, Any
 
 import typer
 
+from framegrid_local import cli_release
+from framegrid_local.cli_release import JsonOption, NameArgument, StateDirOption, bundle_of
 from framegrid_local.errors import UsageError
 from framegrid_local.state import DEFAULT_STATE_DIR, StateDir
 
-app = typer.Typer(help="Models: list, look at, fetch, import, verify.", no_args_is_help=True)
+app = typer.Typer(
+    help="Models: fetch, import, quantise, measure, publish, activate, roll back.", no_args_is_help=True
+)
 
-StateDirOption = Annotated[Path, typer.Option("--state-dir", help="Models lie in its folder `models`.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
-NameArgument = Annotated[str, typer.Argument(help="Name of a model, or the folder of one.")]
+VersionOption = Annotated[str, typer.Option("--version", help="Its version; else the next number.")]
+LicenceOption = Annotated[str, typer.Option("--licence", help="Licence of the weights; else as stated.")]
+GoldenOption = Annotated[
+    Path | None,
+    typer.Option("--golden", help="A picture in which it finds something: checked before it ever serves."),
+]
 
 
 @app.command("list")
 def list_models(json_output: JsonOption = False, state_dir: StateDirOption = DEFAULT_STATE_DIR) -> None:
-    """The models on this machine: those fetched or imported, and the packaged one."""
-    from framegrid_serve.bundle import load_bundle
-    from framegrid_serve.errors import ModelError
-    from framegrid_serve.workshop import known_models, resolve
-
-    models_dir = StateDir(state_dir).models
-    rows: list[dict[str, Any]] = []
-    for name in known_models(models_dir):
-        try:
-            rows.append(_facts(load_bundle(resolve(name, models_dir, fetch=False))))
-        except ModelError as error:
-            rows.append({"name": name, "error": str(error)})
+    """The models on this machine with all versions: `*` serves, the packaged one has no star."""
+    rows = _rows(StateDir(state_dir).models)
     if json_output:
         typer.echo(json.dumps(rows, indent=2))
     for row in rows if not json_output else ():
@@ -41,8 +41,10 @@ def list_models(json_output: JsonOption = False, state_dir: StateDirOption = DEF
         size = (
             f"{row['input_size']:>5} px  {len(row['classes']):>4} classes  {row['size_bytes'] / 1e6:6.1f} MB"
         )
+        forms = "+".join(filter(None, (row["precision"] or "-", "int8" if row["int8"] else "")))
         typer.echo(
-            f"{row['name']:<16} {row['version']:<10} {size}  {row['precision'] or '-':<5} {row['licence']}"
+            f"{row['name']:<16} {row['version']:<20} {'*' if row['active'] else ' '} {size}  {forms:<9} "
+            f"{row['licence']}"
         )
 
 
@@ -51,7 +53,7 @@ def info(
     model: NameArgument, json_output: JsonOption = False, state_dir: StateDirOption = DEFAULT_STATE_DIR
 ) -> None:
     """Everything a model says about itself; its weights are verified."""
-    facts = _facts(_bundle(model, state_dir))
+    facts = _facts(bundle_of(model, state_dir))
     if json_output:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -62,60 +64,123 @@ def info(
 
 @app.command()
 def verify(model: NameArgument, state_dir: StateDirOption = DEFAULT_STATE_DIR) -> None:
-    """Check the weights against their digest, and load them in an engine."""
-    from framegrid_serve.detector import Detector
+    """Check digests, and try it in a process of its own: engine, golden frame."""
+    from framegrid_serve.engines.base import EngineSettings
+    from framegrid_serve.trial import try_bundle
 
-    bundle = _bundle(model, state_dir)
-    Detector(bundle).close()
-    typer.echo(f"{bundle.name} {bundle.version}: sha256 {bundle.digest} is right, and it loads")
+    bundle = bundle_of(model, state_dir)
+    report = try_bundle(bundle, EngineSettings())
+    golden = "finds its golden boxes" if bundle.manifest.golden else "has no golden frame to check"
+    typer.echo(
+        f"{bundle.name} {bundle.version}: sha256 {bundle.digest} is right, it runs on {report.engine} in "
+        f"{report.precision}, and {golden}"
+    )
 
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="Official name, such as yolo11n, yolov8s, yolo26m.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="yolo11n, https://…/gate-4.tar, s3://…, models:/gate@champion, a folder, a tar."),
+    ],
+    name: Annotated[str, typer.Option("--name", help="Its name here; else its own.")] = "",
+    version: Annotated[str, typer.Option("--version", help="Its version here; else its own.")] = "",
+    golden: GoldenOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
 ) -> None:
-    """Fetch official weights by Ultralytics and import them. Needs `make setup-workshop` and internet."""
-    from framegrid_serve.workshop import pull as pull_model
+    """Fetch a model from anywhere, verified. Official names need `make setup-workshop` and internet."""
+    from framegrid_serve.importing import Wanted, pull_model
 
-    bundle = pull_model(name, StateDir(state_dir).models)
-    typer.echo(f"{bundle.name}: in {bundle.path}, licence {bundle.manifest.licence}")
+    bundle = pull_model(_library(state_dir), source, Wanted(name, version, golden=golden))
+    _tell(bundle, state_dir)
 
 
 @app.command("import")
 def import_model(
+    *,
     source: Annotated[Path, typer.Argument(help="A .pt file, an OpenVINO folder, or an .onnx file.")],
     name: Annotated[str, typer.Option("--name", help="Its name here; else that of the file.")] = "",
     input_size: Annotated[
         int, typer.Option("--input-size", help="Longer side in pixels; for .pt files, which are exported.")
     ] = 640,
-    version: Annotated[str, typer.Option("--version", help="Its version.")] = "1",
+    version: VersionOption = "",
+    licence: LicenceOption = "",
+    golden: GoldenOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
 ) -> None:
     """Make a model of your own usable by name. A .pt file is a pickle: import only what you trust."""
-    from framegrid_serve.workshop import import_export, import_pt
+    from framegrid_serve.importing import Wanted, import_model
 
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
-    chosen = name or source.stem.removesuffix("_openvino_model").lower().replace("_", "-")
-    target = StateDir(state_dir).models / chosen
-    if source.suffix == ".pt":
-        bundle = import_pt(source, target, chosen, input_size, version=version)
-    else:
-        bundle = import_export(source, target, chosen, version=version)
-    typer.echo(f"{bundle.name} {bundle.version}: in {bundle.path}; use it by `model: {chosen}`")
+    wanted = Wanted(name, version, licence, golden)
+    _tell(import_model(_library(state_dir), source, wanted, input_size=input_size), state_dir)
 
 
-def _bundle(model: str, state_dir: Path) -> Any:
+@app.command()
+def publish(
+    model: NameArgument,
+    target: Annotated[str, typer.Argument(help="A folder, s3://bucket/folder, or `mlflow`.")],
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+) -> None:
+    """Put a model where others pull it from; prints the address, with its digest."""
+    from framegrid_serve.publishing import publish as publish_bundle
+
+    typer.echo(publish_bundle(bundle_of(model, state_dir), target))
+
+
+def _library(state_dir: Path) -> Any:
+    from framegrid_serve.library import Library
+
+    return Library(StateDir(state_dir).models)
+
+
+def _tell(bundle: Any, state_dir: Path) -> None:
+    library = _library(state_dir)
+    is_active = library.active(bundle.name) == bundle.path.resolve()
+    name = f"{bundle.name}@{bundle.version}"
+    use = f"use it by `model: {bundle.name}`" if is_active else f"`framegrid model activate {name}` takes it"
+    typer.echo(f"{bundle.name} {bundle.version}: in {bundle.path}, licence {bundle.manifest.licence}; {use}")
+    if bundle.manifest.golden is None:
+        typer.echo(
+            "It has no golden frame: give a picture of what it finds with --golden, and what it finds is "
+            "checked before it ever serves"
+        )
+
+
+def _rows(models_dir: Path) -> list[dict[str, Any]]:
     from framegrid_serve.bundle import load_bundle
-    from framegrid_serve.workshop import resolve
+    from framegrid_serve.errors import ModelError
+    from framegrid_serve.library import Library
+    from framegrid_serve.workshop import PACKAGED_MODELS
 
-    return load_bundle(resolve(model, StateDir(state_dir).models, fetch=False))
+    rows: list[dict[str, Any]] = []
+    for library in (Library(models_dir), Library(PACKAGED_MODELS)):
+        for name in library.names():
+            active = library.active(name)
+            for folder in library.versions(name):
+                try:
+                    is_active = library.models_dir == models_dir and active == folder.resolve()
+                    rows.append({**_facts(load_bundle(folder)), "active": is_active})
+                except ModelError as error:
+                    rows.append({"name": name, "error": str(error)})
+    return rows
 
 
 def _facts(bundle: Any) -> dict[str, Any]:
-    from framegrid_serve.bundle import weights_files
+    from framegrid_serve.archive import files_of
 
-    facts: dict[str, Any] = bundle.manifest.model_dump(mode="json")
-    size_bytes = sum(path.stat().st_size for path in weights_files(bundle.weights_path))
-    return {**facts, "digest": bundle.digest, "size_bytes": size_bytes, "folder": str(bundle.path)}
+    facts: dict[str, Any] = bundle.manifest.model_dump(mode="json", exclude={"golden"})
+    weights = [file for file in files_of(bundle) if file.suffix in (".onnx", ".xml", ".bin", ".pt")]
+    size_bytes = sum(path.stat().st_size for path in weights)
+    golden = bundle.manifest.golden
+    return {
+        **facts,
+        "golden": 0 if golden is None else len(golden.boxes),
+        "digest": bundle.digest,
+        "size_bytes": size_bytes,
+        "folder": str(bundle.path),
+    }
+
+
+cli_release.add_commands(app)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from framegrid_serve.activation import RUNNING
 from framegrid_serve.errors import StartError
 from framegrid_serve.node import Node
 from framegrid_serve.settings import NodeSettings, read_settings, serving_config
@@ -34,6 +35,7 @@ def main() -> int:
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _listen(signals)
     node: Node | None = None
+    running: Path | None = None
     ready_line = _own_stdout()
     try:
         settings = read_settings(path)
@@ -48,6 +50,9 @@ def main() -> int:
             "default": config.default,
             "startup_s": round(time.monotonic() - started_s, 2),
         }
+        running = settings.state_dir / RUNNING
+        told = {"pid": os.getpid(), "url": node.url, "replicas": settings.replicas}
+        running.write_text(json.dumps(told), encoding="utf-8")
         print(json.dumps(ready), file=ready_line, flush=True)
         _serve(signals, node, path, settings)
         return 0
@@ -56,6 +61,8 @@ def main() -> int:
         return 1
     finally:
         _ignore_signals()
+        if running is not None:
+            running.unlink(missing_ok=True)
         if node is not None:
             node.stop()
 
