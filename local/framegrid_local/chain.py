@@ -37,7 +37,9 @@ PAGE_READY_S = 60.0
 INGEST_GRACE_S = 20.0
 SERVE_GRACE_S = 30.0
 PAGE_GRACE_S = 5.0
-STOP_ORDER = ("page", "ingest", "serve")
+VIDEOS_READY_S = 60.0
+VIDEOS_GRACE_S = 8.0
+STOP_ORDER = ("page", "videos", "ingest", "serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Chain:
         self.serve_port = ports.free_port()
         self.ingest_port = ports.free_port()
         self.page_port = 0
+        self._videos_port = ports.free_port() if settings.page else 0
         self._supervisor = Supervisor(on_event, cancel)
         self._serve: ProcessService | None = None
 
@@ -99,7 +102,7 @@ class Chain:
 
     @property
     def serve_address(self) -> str:
-        """Serve's HTTP API."""
+        """Serve's HTTP API, and the page where pictures and videos are uploaded."""
         return f"http://{ports.LOOPBACK}:{self.serve_port}"
 
     def start(self) -> None:
@@ -131,6 +134,8 @@ class Chain:
         self._supervisor.wait_ready("ingest")
         if self.page_port:  # only now: frames should not wait for it on a machine with few cores
             self._supervisor.start("page", self._page())
+        if self._videos_port:
+            self._supervisor.start("videos", self._videos())
 
     def wait_page(self) -> str:
         """Until the page answers: empty then, else why there is none (the counts do not need it)."""
@@ -205,7 +210,7 @@ class Chain:
         self.state.write_private(self.state.bi_url_file, self.bi_url + "\n")
 
     def _write_serve_config(self, models: Mapping[str, Path], default_model: str) -> Path:
-        config = {
+        config: dict[str, Any] = {
             "http_host": ports.LOOPBACK,
             "http_port": self.serve_port,
             "replicas": self.replicas,
@@ -214,6 +219,8 @@ class Chain:
             "default_model": default_model,
             "state_dir": str(self.state.root / "serve"),
         }
+        if self._videos_port:
+            config["people"] = {"videos_url": f"http://{ports.LOOPBACK}:{self._videos_port}"}
         return self._write_config("serve.yaml", config)
 
     def _write_config(self, name: str, config: Mapping[str, Any]) -> Path:
@@ -238,6 +245,24 @@ class Chain:
             ),
             health.answers(self.ingest_port, "/healthz"),
             INGEST_READY_S,
+        )
+
+    def _videos(self) -> ProcessService:
+        config = {
+            "serve_url": self.serve_address,
+            "folder": str(self.state.root / "videos"),
+            "http_port": self._videos_port,
+        }
+        path = self._write_config("videos.yaml", config)
+        return ProcessService(
+            "videos",
+            Command(
+                (sys.executable, "-m", "framegrid_ingest.videos", "--config", str(path)),
+                self.state.logs / "videos.log",
+                grace_s=VIDEOS_GRACE_S,
+            ),
+            health.answers(self._videos_port, "/healthz"),
+            VIDEOS_READY_S,
         )
 
     def _page(self) -> ProcessService:

@@ -114,7 +114,7 @@ class _Demo:
         if self._chain.bi_url:
             self._console.say(f"BI:       {self._chain.bi_url}   (read-only: schema bi)")
         self._console.say(f"Cameras:  http://{ports.LOOPBACK}:{self._sim_port}/")
-        self._console.say(f"Serve:    {self._chain.serve_address}/v1/models")
+        self._console.say(f"Upload:   {self._chain.serve_address}/   (pictures, videos; API: /docs)")
         self._console.say("Ctrl-C stops everything.\n")
 
     def _watch(self, counting: CountingWindow, seconds: float) -> None:

@@ -65,6 +65,7 @@ def _run(chain: Chain, console: Console, switch: StopSwitch, seconds: float) -> 
             console.say(f"Going on without the page: {no_page}")
         if chain.page_address:
             console.say(f"\nPage:     {chain.page_address}")
+        console.say(f"Upload:   {chain.serve_address}/   (pictures, videos; API: /docs)")
         psql = chain.postgres.psql if chain.postgres else "psql"
         console.say(f'SQL:      {psql} "$(framegrid db url)"')
         if chain.bi_url:
