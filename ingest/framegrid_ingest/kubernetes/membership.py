@@ -223,7 +223,7 @@ class Membership:
         return View(self._number, self._members, self._is_active, self._start_after_s)
 
     def step(self, now_s: float) -> Step:
-        """What to do at `now_s`. Ask again at `wake_s`, and after everything that was shown."""
+        """What to do at `now_s`. Ask a few times a second."""
         self._now_s = now_s
         if self._claim and not self._is_active:
             self._progress(self._stream)

@@ -13,30 +13,18 @@ import heapq
 import itertools
 import math
 import random
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from framegrid_ingest.kubernetes.membership import MAX_CLOCK_OFFSET_S, MemberLease, Membership, Step, Timing
 from framegrid_ingest.kubernetes.rendezvous import Member, owners
+from framegrid_ingest.kubernetes.simulated_api import Conditions, SimulatedApi
 from framegrid_ingest.kubernetes.status_plan import CameraStatus, StatusPlan
 
 INTERVAL_S = 1.0
 _STEP_S = 0.1
 _STATUS_S = 2.0
 _OPENINGS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What the network and the cameras are like, in seconds. `trouble` 0..1: share of calls that go wrong."""
-
-    call_s: tuple[float, float] = (0.002, 0.02)
-    watch_s: tuple[float, float] = (0.002, 0.05)
-    let_go_s: tuple[float, float] = (0.05, 0.4)
-    open_s: tuple[float, float] = (0.3, 1.5)
-    trouble: float = 0.0
-    trouble_s: float = 5.0
 
 
 @dataclass(slots=True)
@@ -300,64 +288,26 @@ class Pod:
             self.world.count("patch status")
 
 
-@dataclass(slots=True)
-class _Watch:
-    pod: Pod
-    process: str
-    lag_s: float
-    inbox: deque[tuple[float, str, MemberLease]] = field(default_factory=deque)
-
-
-class Installation:
-    """An API server, its Leases, pods and cameras. Advance with `run`."""
+class Installation(SimulatedApi["Pod"]):
+    """Pods and cameras around a simulated API server. Advance with `run`."""
 
     def __init__(
         self, cameras: int, seed: int = 0, timing: Timing | None = None, conditions: Conditions | None = None
     ) -> None:
-        self.now_s = 1_000_000.0
+        super().__init__(seed, conditions or Conditions())
         self.timing = timing or Timing()
-        self.conditions = conditions or Conditions()
-        self.rng = random.Random(seed)
         self.cameras = [f"camera-{number}" for number in range(cameras)]
         self.pods: dict[str, Pod] = {}
-        self.leases: dict[str, MemberLease] = {}
         self.spans: list[Span] = []
         self.shown: dict[str, float] = {}
         self.let_go: dict[str, float] = {}
-        self.requests: Counter[str] = Counter()
-        self.requests_by_second: Counter[int] = Counter()
-        self.watch_events = 0
         self.numbers = itertools.count()
-        self.is_away = False
-        self._version = 100
-        self._watches: dict[str, _Watch] = {}
-        self._log: list[tuple[int, str, MemberLease]] = []
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
         self._owner_cache: dict[frozenset[Member], list[Member]] = {}
 
     def add(self, name: str, offset_s: float = 0.0, rate: float = 1.0) -> Pod:
         """Start a pod (or a new process in a pod whose process is dead)."""
         pod = self.pods[name] = Pod(self, name, offset_s, rate)
         return pod
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        until_s = self.now_s + seconds
-        while self._events and self._events[0][0] <= until_s:
-            self.now_s, _, event = heapq.heappop(self._events)
-            event()
-        self.now_s = until_s
-
-    def at(self, delay_s: float, event: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (self.now_s + delay_s, next(self._order), event))
-
-    def between(self, bounds: tuple[float, float]) -> float:
-        return self.rng.uniform(*bounds)
-
-    def count(self, what: str) -> None:
-        self.requests[what] += 1
-        self.requests_by_second[int(self.now_s)] += 1
 
     def owned(self, me: Member, members: frozenset[Member]) -> set[str]:
         """As `owned_by`, kept for the next pod that asks."""
@@ -395,88 +345,3 @@ class Installation:
                 if latest is None or span.last > latest.last:
                     latest = span
         return found
-
-    # The API server.
-
-    def call(
-        self,
-        pod: Pod,
-        work: Callable[[], object],
-        answered: Callable[..., None],
-        failed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """A request: takes effect after a while, is answered a while later; either may go wrong."""
-        kind = getattr(work, "__name__", "call")
-        trouble = self.rng.random() < self.conditions.trouble
-        slow_s = self.rng.uniform(0, self.conditions.trouble_s) if trouble else 0.0
-        is_lost, is_unanswered = trouble and self.rng.random() < 0.3, trouble and self.rng.random() < 0.5
-
-        def arrive() -> None:
-            if self.is_away or pod.is_cut_off or is_lost:
-                self.at(1.0, lambda: pod.deliver(failed))
-                return
-            self.count("list leases" if kind == "list" else "leases")
-            result = work()
-            if is_unanswered:
-                self.at(1.0, lambda: pod.deliver(failed))
-            else:
-                self.at(self.between(self.conditions.call_s), lambda: pod.deliver(lambda: answered(result)))
-
-        self.at(self.between(self.conditions.call_s) + slow_s, arrive)
-
-    def list(self) -> tuple[list[MemberLease], int]:
-        return list_of(self.leases), self._version
-
-    def put(self, lease: MemberLease, version: int) -> int:
-        """Create (version 0) or replace. The new version, or 0 for a conflict."""
-        before = self.leases.get(lease.name)
-        if (before.version if before else 0) != version:
-            return 0
-        self._version += 1
-        stored = lease._replace(version=self._version)
-        self.leases[lease.name] = stored
-        self._tell("MODIFIED", stored)
-        return self._version
-
-    def delete(self, name: str) -> None:
-        lease = self.leases.pop(name, None)
-        if lease is not None:
-            self._version += 1
-            self._tell("DELETED", lease._replace(version=self._version))
-
-    def watch(self, pod: Pod, version: int) -> None:
-        """Send what comes after `version`."""
-        lag_s = self.between(self.conditions.watch_s)
-        watch = self._watches[pod.pod] = _Watch(pod, pod.member.name, lag_s)
-        for at, kind, lease in self._log:
-            if at > version:
-                self._send(watch, kind, lease)
-
-    def arrived(self, pod: Pod) -> None:
-        """Hand the pod what its watch has brought by now, in order."""
-        watch = self._watches.get(pod.pod)
-        if watch is not None and watch.pod is pod:
-            while watch.inbox and watch.inbox[0][0] <= self.now_s:
-                _, kind, lease = watch.inbox.popleft()
-                pod.saw(watch.process, kind, lease)
-
-    def unwatch(self, pod: Pod) -> None:
-        self._watches.pop(pod.pod, None)
-
-    def _tell(self, kind: str, lease: MemberLease) -> None:
-        self._log.append((self._version, kind, lease))
-        if len(self._log) > 4000:
-            del self._log[:2000]
-        for watch in self._watches.values():
-            self._send(watch, kind, lease)
-
-    def _send(self, watch: _Watch, kind: str, lease: MemberLease) -> None:
-        self.watch_events += 1
-        if self.conditions.trouble and self.rng.random() < self.conditions.trouble / 10:
-            watch.lag_s = self.rng.uniform(0, self.conditions.trouble_s)
-        watch.inbox.append((self.now_s + watch.lag_s, kind, lease))
-
-
-def list_of(leases: dict[str, MemberLease]) -> list[MemberLease]:
-    """A copy, as a list request answers."""
-    return [*leases.values()]

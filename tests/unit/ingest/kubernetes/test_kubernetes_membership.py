@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from framegrid_ingest.kubernetes.membership import Membership, Timing
-from framegrid_ingest.kubernetes.simulated import Conditions, Installation, Pod
+from framegrid_ingest.kubernetes.simulated import Installation, Pod
+from framegrid_ingest.kubernetes.simulated_api import Conditions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
