@@ -5,8 +5,8 @@ GET  /v1/models   what is served
 GET  /healthz     200 when the default model serves, 503 before
 anything else     the app that was mounted: people's API and page (people/app.py)
 
-Errors are JSON `{"error": text}`: 400 malformed, 404 unknown path or model, 405 method, 413 too large,
-429 overloaded (with Retry-After), 503 an engine that does not answer.
+Errors are JSON `{"error": text}`: 400 malformed, 404 unknown path or model, 405 method, 408 too slow, 413 too
+large, 429 overloaded (with Retry-After), 503 an engine that does not answer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from framegrid_serve.batcher import Batcher, BatcherStats
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # After a frame's own budget: an engine that is still silent is stuck, and the client should go elsewhere.
 _STUCK_AFTER_S = 30.0
+# For sending a body of at most 8 MiB: whoever trickles holds one of the places for requests.
+_BODY_TIMEOUT_S = 30.0
 # Samples kept for the next metrics flush (one a second): above any rate one replica reaches.
 _MAX_SAMPLES = 20_000
 
@@ -128,16 +133,15 @@ class DetectService:
 
     async def _detect(self, request: Request) -> Response:
         try:
-            body = await _bounded_body(request)
-            if body is None:
-                return _too_large()
-            wanted = decode_request(body)
+            wanted = decode_request(await _in_time(_bounded_body(request)))
             model = self.registry.get(wanted.model)
             self.totals.offered_frames += wanted.offered_frames
             self.totals.sender_dropped_frames += wanted.dropped_frames
             results = await self.run(model, wanted)
             response = DetectResponse(model.name, model.version, model.digest, tuple(results))
             return Response(encode_response(response), media_type=CONTENT_TYPE)
+        except _BodyError as error:
+            return _error(error.status, str(error))
         except WireError as error:
             return _error(400, str(error))
         except UnknownModelError as error:
@@ -176,27 +180,58 @@ class DetectService:
         return results
 
 
-async def _bounded_body(request: Request) -> bytes | None:
-    """The body, or None when it is larger than the format allows; never holds more than that."""
+class _BodyError(Exception):
+    """The body cannot be had: too large, too slow, or it broke off."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+async def _in_time(reading: Awaitable[T]) -> T:
+    """What `reading` gives, or _BodyError. (`asyncio.wait_for` would make a task of it.)"""
+    task = asyncio.current_task()
+    assert task is not None
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(_BODY_TIMEOUT_S, expire)
+    try:
+        return await reading
+    except asyncio.CancelledError:
+        if not expired:
+            raise
+        raise _BodyError(
+            408, f"expected the whole body within {_BODY_TIMEOUT_S:.0f} s, got a part of it"
+        ) from None
+    except ClientDisconnect:
+        raise _BodyError(400, "the body ended before it was whole") from None
+    finally:
+        timer.cancel()
+
+
+async def _bounded_body(request: Request) -> bytes:
+    """The body; never holds more than the format allows. Raises _BodyError, ClientDisconnect."""
+    too_large = f"expected a body of at most {MAX_BODY_BYTES} bytes, got more; send fewer frames"
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > MAX_BODY_BYTES:
-        return None
+        raise _BodyError(413, too_large)
     chunks: list[bytes] = []
     size_bytes = 0
     async for chunk in request.stream():
         size_bytes += len(chunk)
         if size_bytes > MAX_BODY_BYTES:
-            return None
+            raise _BodyError(413, too_large)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
-
-
-def _too_large() -> Response:
-    return _error(413, f"expected a body of at most {MAX_BODY_BYTES} bytes, got more; send fewer frames")
 
 
 def _wrong_method(allowed: str) -> Response:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from framegrid_serve import service as service_module
 from framegrid_serve.batcher import Batcher
 from framegrid_serve.bundle import Bundle
 from framegrid_serve.errors import ModelError
@@ -146,6 +147,30 @@ def test_a_body_that_grows_past_the_bound_is_cut_off(stage: Stage) -> None:
     chunks = [bytes(1 << 20)] * 100
     response = asyncio.run(stage.service.handle(request("POST", "/v1/detect", chunks)))
     assert response.status_code == 413
+
+
+def test_a_body_that_trickles_or_breaks_off_is_given_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_BODY_TIMEOUT_S", 0.05)
+
+    async def ask(last: dict[str, Any]) -> Response:
+        asked = request("POST", "/v1/detect", [])
+        messages = iter([{"type": "http.request", "body": b"FGRQ", "more_body": True}] * 3 + [last])
+
+        async def receive() -> dict[str, Any]:
+            message = next(messages)
+            await asyncio.sleep(0.0 if last["type"] == "http.disconnect" else 0.03)
+            return message
+
+        response = await stage.service.handle(Request(asked.scope, receive))
+        await asyncio.sleep(0)  # the task that was called off goes on as if nothing had happened
+        return response
+
+    slow = asyncio.run(ask({"type": "http.request", "body": b""}))
+    assert (slow.status_code, "got a part of it" in error_of(slow)) == (408, True)
+    gone = asyncio.run(ask({"type": "http.disconnect"}))
+    assert (gone.status_code, error_of(gone)) == (400, "the body ended before it was whole")
 
 
 def test_overload_says_when_to_come_back(stage: Stage) -> None:
