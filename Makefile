@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-cluster lint bench clean distclean
+.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster lint bench clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ test-unit: setup-test ## unit tests alone: seconds, no network, no Ray
 
 test-tools: setup-test ## schema bi through a real Apache Superset, installed once (800 MB)
 	$(BIN)/python -m pytest tests/integration -m tools $(PYTEST_ARGS)
+
+test-faults: setup-test ## databases, processes and pods killed at chosen moments; wants a quiet machine
+	$(BIN)/python -m pytest tests/integration -m faults $(PYTEST_ARGS)
 
 test-cluster: setup-test ## the chart on a real Kubernetes brought up on this machine; root on Debian, no Docker
 	$(BIN)/python -m pytest tests/e2e/test_cluster.py -m cluster $(PYTEST_ARGS)

@@ -25,6 +25,8 @@ from framegrid_store.migrate import upgrade
 
 EDITIONS = find_editions(given_server())
 LEFT_OUT = pytest.StashKey[int]()
+# `tools` installs other people's programs; `faults` kills processes and watches the clock for minutes.
+ON_REQUEST = ("tools", "faults")
 AT_HAND = [edition for edition in EDITIONS if not edition.missing]
 
 
@@ -100,14 +102,16 @@ def database_url(only_edition: Edition, postgres_server: str) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `tools` run when asked for: they install other people's programs."""
-    if "tools" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("tools")]
+    """Tests with one of these marks run when asked for: see `ON_REQUEST`."""
+    left_out = [item for item in items if _is_left_out(item, config.option.markexpr)]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
         config.stash[LEFT_OUT] = len(left_out)
+
+
+def _is_left_out(item: pytest.Item, asked_for: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in ON_REQUEST if mark not in asked_for)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -118,5 +122,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line, yellow="NOT RUN" in line, bold="NOT RUN" in line)
     if count := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(
-            f"NOT RUN: {count} tests with Apache Superset; `make test-tools` runs them", yellow=True
+            f"NOT RUN: {count} tests that have to be asked for; `make test-tools` (Apache Superset) and"
+            " `make test-faults` (killed processes, a quiet machine) run them",
+            yellow=True,
         )

@@ -12,7 +12,7 @@ from framegrid_store.rows import CountRow
 from framegrid_store.spool import SpoolSettings
 from framegrid_store.writer import StoreWriter
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 
 AWAY_S = 60
 ROWS_PER_S = 20_000

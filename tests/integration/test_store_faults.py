@@ -31,7 +31,7 @@ from framegrid_store.spool import SpoolSettings, SpoolStats
 from framegrid_store.spool_format import decode_file
 from framegrid_store.writer import StoreWriter
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 START_S = 1_699_999_980.0
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from framegrid_store.migrate import upgrade
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 FPS = 4
 FRESH_S = 1.5
