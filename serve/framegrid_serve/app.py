@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from framegrid_serve.batcher import Batcher
 from framegrid_serve.bundle import Bundle
+from framegrid_serve.bundle_cache import BundleCache
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.errors import ModelError
@@ -69,6 +70,7 @@ class DetectorReplica:
         registry = ModelRegistry(
             lambda bundle: checked_detector(bundle, engine),
             trial=lambda bundle: try_bundle(bundle, engine, passed_dir=parsed.cache_dir),
+            locate=BundleCache(parsed.cache_dir / "bundles" if parsed.cache_dir else None).locate,
         )
         batcher = Batcher(streams=parsed.cpus_per_replica, capacity_frames=parsed.queue_frames)
         batcher.start()

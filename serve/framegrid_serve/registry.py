@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from framegrid_serve.bundle import Bundle, load_bundle
+from framegrid_serve.bundle_cache import BundleCache
 from framegrid_serve.errors import ModelError, UnknownModelError
 from framegrid_serve.served import LoadedDetector, Model, Shadowing, described
 from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig
@@ -48,10 +50,12 @@ class ModelRegistry:
         open_detector: Callable[[Bundle], LoadedDetector],
         *,
         trial: Callable[[Bundle], object] | None = None,
+        locate: Callable[[BundleRef], Path] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_detector = open_detector
         self._trial = trial
+        self._locate = locate or BundleCache(None).locate
         self._clock = clock
         self._models: dict[str, Model] = {}
         self._shadows: dict[str, Shadowing] = {}
@@ -161,12 +165,12 @@ class ModelRegistry:
     def _load(self, spec: ModelSpec, is_guarded: bool) -> str | None:
         """Load one model if it changed. Returns what went wrong."""
         current = self._models.get(spec.name)
-        if current is not None and current.path == spec.path and spec.digest == current.digest:
+        if current is not None and spec.path in (None, current.path) and spec.digest == current.digest:
             self._rejected.pop(spec.name, None)
             return None
         try:
-            bundle = _verified(spec)
-            if current is not None and current.path == spec.path and bundle.digest == current.digest:
+            bundle = self._verified(spec)
+            if current is not None and current.path == bundle.path and bundle.digest == current.digest:
                 self._rejected.pop(spec.name, None)
                 return None
             rejected_digest, problem = self._rejected.get(spec.name, ("", ""))
@@ -187,7 +191,7 @@ class ModelRegistry:
     def _load_previous(self, name: str, previous: BundleRef) -> str:
         """For a replica that starts with a model that is broken. Returns what to add to the problem."""
         try:
-            self._take_into_service(self._opened(name, _verified(previous), is_guarded=False))
+            self._take_into_service(self._opened(name, self._verified(previous), is_guarded=False))
         except Exception as error:  # noqa: BLE001 - as above
             return f"; and the previous one: {_text_of(error)}"
         return "; the previous one serves"
@@ -200,8 +204,8 @@ class ModelRegistry:
         if spec.shadow is not None:
             wanted = spec.shadow
             try:
-                bundle = _verified(wanted)
-                if current and (current.other.path, current.other.digest) == (wanted.path, bundle.digest):
+                bundle = self._verified(wanted)
+                if current and (current.other.path, current.other.digest) == (bundle.path, bundle.digest):
                     shadow = Shadowing(current.other, wanted.share)
                 else:
                     shadow = Shadowing(self._opened(spec.name, bundle, self.ready()), wanted.share)
@@ -212,6 +216,12 @@ class ModelRegistry:
             if shadow is not None:
                 self._shadows[spec.name] = shadow
         return problem
+
+    def _verified(self, wanted: BundleRef) -> Bundle:
+        bundle = load_bundle(self._locate(wanted))
+        if wanted.digest and bundle.digest != wanted.digest:
+            raise ModelError(f"{bundle.path}: expected digest {wanted.digest}, got {bundle.digest}")
+        return bundle
 
     def _opened(self, name: str, bundle: Bundle, is_guarded: bool) -> Model:
         if bundle.weights_path.suffix == ".pt":
@@ -233,13 +243,6 @@ class ModelRegistry:
             self._rejected.pop(model.name, None)
             self.swaps += 1
         logger.info("model serves", extra={"model": model.name, "version": model.version})
-
-
-def _verified(wanted: BundleRef) -> Bundle:
-    bundle = load_bundle(wanted.path)
-    if wanted.digest and bundle.digest != wanted.digest:
-        raise ModelError(f"{wanted.path}: expected digest {wanted.digest}, got {bundle.digest}")
-    return bundle
 
 
 def _text_of(error: Exception) -> str:

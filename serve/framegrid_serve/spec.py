@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from framegrid_serve.watch import WatchSettings
 
@@ -14,9 +15,19 @@ class BundleRef(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path
+    path: Path | None = None
+    # Instead of a path an address that replicas fetch themselves (`sources.py`); it needs a digest.
+    source: str = ""
     # Expected digest of the bundle; a changed digest is what makes a replica load the same path again.
-    digest: str = ""
+    digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.path is None) == (not self.source):
+            raise ValueError("expected either path or source")
+        if self.source and not self.digest:
+            raise ValueError("source: expected a digest with it, the sha256 of the bundle's weights")
+        return self
 
 
 class ShadowSpec(BundleRef):

@@ -62,7 +62,7 @@
   {{- fail (printf "serve.deployment.user_config.default_model: expected one of %s, got %s" (join ", " $names) $default) }}
 {{- end }}
 {{- range .Values.serve.deployment.user_config.models }}
-  {{- if and (hasPrefix "/models/" .path) (not $.Values.serve.modelVolume) }}
+  {{- if and (hasPrefix "/models/" (.path | default "")) (not $.Values.serve.modelVolume) }}
     {{- fail (printf "serve.deployment.user_config: model %s lies under /models, where serve.modelVolume is mounted, and there is none; set it" .name) }}
   {{- end }}
 {{- end }}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart.rendering import CHART, Rendered
+from chart.rendering import CHART, RefusedError, Rendered
+from framegrid_serve.spec import ServingConfig
 
 Chart = Callable[..., Rendered]
 
@@ -166,3 +167,19 @@ def test_models_of_one_s_own_come_by_a_volume(chart: Chart) -> None:
         assert {"name": "models", "mountPath": "/models", "readOnly": True} in spec["containers"][0][
             "volumeMounts"
         ]
+
+
+def test_replicas_may_fetch_models_themselves_pinned_by_digest(chart: Chart) -> None:
+    models = "serve.deployment.user_config.models[0]"
+    wanted = (
+        f"{models}.name=goats",
+        f"{models}.source=s3://models/farm/goats-2.tar",
+        "serve.deployment.user_config.default_model=goats",
+        "serve.deployment.user_config.watch.window_s=30",
+    )
+    rendered = chart(*wanted, f"{models}.digest={'a' * 64}")
+    (model,) = detector(rendered)["user_config"]["models"]
+    assert (model["source"], model["digest"]) == ("s3://models/farm/goats-2.tar", "a" * 64)
+    ServingConfig.model_validate(detector(rendered)["user_config"])
+    with pytest.raises(RefusedError, match="missing property 'digest'"):
+        chart(*wanted)

@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,12 @@ import yaml
 from framegrid_serve import archive
 from framegrid_serve.archive import pack, unpack
 from framegrid_serve.bundle import Bundle, load_bundle
+from framegrid_serve.bundle_cache import BundleCache
 from framegrid_serve.errors import ModelError
 from framegrid_serve.library import Library
+from framegrid_serve.registry import ModelRegistry
 from framegrid_serve.sources import fetch, shown
+from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig
 from framegrid_serve.workshop import known_models, resolve
 
 MakeBundle = Callable[..., Bundle]
@@ -286,3 +291,41 @@ def test_nothing_to_roll_back_to_is_said(make_bundle: MakeBundle, tmp_path: Path
     assert "expected an active model" in problem(lambda: library.before("gate"))
     library.add(str(make_bundle(OUTPUT).path))
     assert "version 1 replaced none" in problem(lambda: library.before("tiny"))
+
+
+def test_a_replica_fetches_what_it_has_not_by_its_digest(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    bundle = make_bundle(OUTPUT)
+    packed = pack(bundle, tmp_path / "gate-4.tar")
+    cache = BundleCache(tmp_path / "cache")
+    ref = BundleRef(source=str(packed), digest=bundle.digest)
+    folder = cache.locate(ref)
+    assert load_bundle(folder).digest == bundle.digest
+    packed.unlink()
+    assert cache.locate(ref) == folder  # not fetched again
+    assert cache.locate(BundleRef(path=bundle.path)) == bundle.path
+    pack(bundle, packed)
+    wrong = BundleRef(source=str(packed), digest="0" * 64)
+    assert f"expected digest {'0' * 64}, got {bundle.digest}" in problem(lambda: cache.locate(wrong))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [bundle.digest]
+
+
+def test_a_registry_serves_a_source_and_keeps_it_when_nothing_changed(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    bundle = make_bundle(OUTPUT)
+    packed = pack(bundle, tmp_path / "gate-4.tar")
+    opened: list[Bundle] = []
+
+    def open_detector(found: Bundle) -> Any:
+        opened.append(found)
+        return SimpleNamespace(bundle=found)
+
+    registry = ModelRegistry(open_detector, locate=BundleCache(tmp_path / "cache").locate)
+    config = ServingConfig(models=(ModelSpec(name="gate", source=str(packed), digest=bundle.digest),))
+    assert registry.apply(config) == []
+    packed.unlink()
+    assert registry.apply(config) == []
+    assert len(opened) == 1
+    for fields in ({}, {"path": tmp_path, "source": "x"}, {"source": "x"}):
+        with pytest.raises(ValueError, match="expected"):
+            ModelSpec(name="gate", **fields)  # type: ignore[arg-type]
