@@ -1,9 +1,11 @@
 """Settings of the store: a closed schema, and retention that never loses what is not settled."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from framegrid_store.errors import StoreError
 from framegrid_store.reconcile import KINDS_KEPT, keep_of
 from framegrid_store.settings import RetentionDays, StoreSettings, load_settings, parse_settings
@@ -79,3 +81,12 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
         load_settings(tmp_path / "other.yaml")
     path.write_text("")
     assert load_settings(path) == StoreSettings()
+
+
+def test_the_readme_shows_the_defaults() -> None:
+    readme = (Path(__file__).parents[3] / "store" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(retention_days:.*?)```", readme, re.DOTALL)
+    values = yaml.safe_load(shown)
+    assert parse_settings(values) == StoreSettings()
+    assert set(values) == set(StoreSettings.model_fields)
+    assert set(values["retention_days"]) == set(RetentionDays.model_fields)
