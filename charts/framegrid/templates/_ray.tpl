@@ -78,6 +78,9 @@ limits:
 {{- end }}
 {{- $args := deepCopy .Values.serve.args }}
 {{- if .Values.ray.workerGpus }}{{ $_ := set $args "gpus_per_replica" (int .Values.ray.workerGpus) }}{{ end }}
+{{- if .Values.videos.enabled }}
+{{- $_ := set $args "people" (merge (dict "videos_url" (include "framegrid.videosUrl" .)) ($args.people | default dict)) }}
+{{- end }}
 {{- $app := dict "name" "framegrid" "route_prefix" "/" "import_path" "framegrid_serve.app:build_app" "args" $args "deployments" (list $detector) }}
 {{- toYaml (merge (dict "applications" (list $app)) (deepCopy .Values.serve.config)) }}
 {{- end }}

@@ -10,7 +10,10 @@ from chart.rendering import EXAMPLES, Rendered
 Chart = Callable[..., Rendered]
 WAYS = [
     *(pytest.param({"example": name}, id=name) for name in EXAMPLES),
-    pytest.param({"values": ("database.mode=cnpg", "sim.enabled=true")}, id="defaults, cnpg, simulator"),
+    pytest.param(
+        {"values": ("database.mode=cnpg", "sim.enabled=true", "videos.enabled=true")},
+        id="defaults, cnpg, simulator, videos",
+    ),
 ]
 
 
