@@ -106,7 +106,7 @@ class FrameAnalysis:
     new_uniques: dict[str, int] = field(default_factory=dict)
     closed: list[ClosedTrack] = field(default_factory=list)
     tracks: list[TrackView] = field(default_factory=list)
-    score_sums: dict[str, float] = field(default_factory=dict)  # per counted class, of what was counted
+    score_sums: dict[tuple[str, str], float] = field(default_factory=dict)  # of what `counts` counted
 
 
 def new_track_id() -> str:
@@ -263,9 +263,10 @@ class CameraAnalysis:
         boxes = observed.boxes_xyxy[counted]
         # A box cut by the picture's lower edge still stands in a zone that is drawn down to it.
         y = np.minimum(boxes[:, 3], INSIDE) if self._bottom else (boxes[:, 1] + boxes[:, 3]) * 0.5
-        for zone, number in self._zones.count((boxes[:, 0] + boxes[:, 2]) * 0.5, y).items():
+        found = self._zones.count((boxes[:, 0] + boxes[:, 2]) * 0.5, y, observed.scores[counted])
+        for zone, (number, score_sum) in found.items():
             result.counts[zone, cls] = number
-        result.score_sums[cls] = float(observed.scores[counted].sum())
+            result.score_sums[zone, cls] = score_sum
 
 
 def _view(track: Track, cls: str) -> TrackView:

@@ -149,14 +149,18 @@ class LineCounter:
 
 
 class ZoneCounter:
-    """How many anchor points lie in each zone; "" is the whole picture."""
+    """How many anchor points lie in each zone, and their scores; "" is the whole picture."""
 
     def __init__(self, zones: Sequence[ZoneLike]) -> None:
         self._zones = tuple((zone.name, tuple(zone.polygon)) for zone in zones)
 
-    def count(self, x: FloatArray, y: FloatArray) -> dict[str, int]:
-        """Points per zone, zeros included; x and y are (n,), relative."""
-        counts = {"": len(x)}
+    def count(self, x: FloatArray, y: FloatArray, scores: FloatArray) -> dict[str, tuple[int, float]]:
+        """Points per zone and the sum of their scores, zeros included; all are (n,), x and y relative."""
+        counts = {"": (len(x), float(scores.sum()))}
         for name, polygon in self._zones:
-            counts[name] = int(np.count_nonzero(points_in_polygon(x, y, polygon))) if len(x) else 0
+            if len(x) == 0:
+                counts[name] = (0, 0.0)
+                continue
+            inside = points_in_polygon(x, y, polygon)
+            counts[name] = (int(np.count_nonzero(inside)), float(scores[inside].sum()))
         return counts

@@ -58,7 +58,6 @@ class _Cell:
     n_max: int = 0
     uniques: int = 0
     score_sum: float = 0.0
-    scored: int = 0
 
     def add(self, n: int) -> None:
         self.n_min = n if self.samples == 0 else min(self.n_min, n)
@@ -91,10 +90,10 @@ class Interval:
         model: str,
         counts: Mapping[tuple[str, str], int],
         new_uniques: Mapping[str, int],
-        score_sums: Mapping[str, float],
+        score_sums: Mapping[tuple[str, str], float],
         captured_s: float,
     ) -> None:
-        """A processed frame: n by (zone, class); new visits and the sum of scores by class."""
+        """A processed frame: n by (zone, class); new visits by class, the sum of scores as n."""
         self.expected += 1
         self.processed += 1
         self.captured_s.append(captured_s)
@@ -105,8 +104,7 @@ class Interval:
             cell.add(n)
             if zone == "":
                 cell.uniques += new_uniques.get(cls, 0)
-            cell.score_sum += score_sums.get(cls, 0.0)
-            cell.scored += counts.get(("", cls), n)
+            cell.score_sum += score_sums.get((zone, cls), 0.0)
 
     def rows(self, tick_s: float) -> list[CountRow | CoverageRow]:
         """Coverage first, then one count per zone, class and model. `tick_s` is what one frame stands for."""
@@ -120,7 +118,7 @@ class Interval:
             )
         ]
         for (zone, cls, model), cell in self._cells.items():
-            score = cell.score_sum / cell.scored if cell.scored and cell.n_sum else 0.0
+            score = cell.score_sum / cell.n_sum if cell.n_sum else 0.0
             rows.append(
                 CountRow(
                     self.time_s,

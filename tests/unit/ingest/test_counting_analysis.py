@@ -187,7 +187,18 @@ def test_a_clock_set_back_closes_the_tracks_and_goes_on():
 
 def test_the_boxes_score_is_kept_for_what_was_counted():
     result = analysis().process(START_S, detections(person(0.3, score=0.5), person(0.7, score=0.75)))
-    assert result.score_sums == {"person": pytest.approx(1.25), "vehicle": 0.0}
+    assert result.score_sums["", "person"] == pytest.approx(1.25)
+    assert result.score_sums["", "vehicle"] == 0.0
+
+
+def test_a_zones_score_is_that_of_the_objects_in_it():
+    left = Zone("left", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
+    result = analysis(zones=(left,)).process(
+        START_S, detections(person(0.3, score=0.5), person(0.7, score=0.75))
+    )
+    assert result.counts["left", "person"] == 1
+    assert result.score_sums["left", "person"] == pytest.approx(0.5)
+    assert analysis(zones=(left,)).process(START_S, detections()).score_sums["left", "person"] == 0.0
 
 
 def test_closed_tracks_tell_the_whole_story():

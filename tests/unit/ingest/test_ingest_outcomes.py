@@ -75,8 +75,9 @@ def test_an_interval_becomes_exact_additive_rows() -> None:
     assert intervals.advance(100.0) is None
     open_one = intervals.at(100.0)
     for n in (0, 2, 1):
-        counts = {("", "person"): n, ("door", "person"): 0}
-        open_one.count("m@1", counts, {"person": n}, {"person": 0.5 * n}, captured_s=100.0)
+        counts = {("", "person"): n, ("door", "person"): min(n, 1)}
+        scores = {("", "person"): 0.5 * n, ("door", "person"): 0.25 * min(n, 1)}
+        open_one.count("m@1", counts, {"person": n}, scores, captured_s=100.0)
     open_one.drop(DropReason.STALE)
     assert intervals.advance(100.9) is None
     closed = intervals.advance(101.0)
@@ -84,7 +85,7 @@ def test_an_interval_becomes_exact_additive_rows() -> None:
     coverage, *counted = intervals.rows(closed)
     assert coverage == CoverageRow(100.0, 1.0, "cam", pytest.approx(0.375), 4, 3, 0, 0, 1, 0, 0)
     assert counted[0] == CountRow(100.0, 1.0, "cam", "person", "", "m@1", 3, 3, 5, 0, 2, 3, 0.5)
-    assert counted[1][3:12] == ("person", "door", "m@1", 3, 0, 0, 0, 0, 0)
+    assert counted[1] == CountRow(100.0, 1.0, "cam", "person", "door", "m@1", 3, 2, 2, 0, 1, 0, 0.25)
 
 
 def test_a_change_of_model_inside_an_interval_makes_a_row_for_each() -> None:
