@@ -22,8 +22,13 @@ from databases import day as simulated_day
 from databases.editions import BI_PASSWORD, Database, Edition, find_editions, given_server, report
 from framegrid_store.logins import set_password
 from framegrid_store.migrate import upgrade
+from hypothesis import HealthCheck, settings
 
 EDITIONS = find_editions(given_server())
+# How fast examples are made says something of the machine, nothing of the code.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
+
 LEFT_OUT = pytest.StashKey[int]()
 # `tools` installs other people's programs; `faults` kills processes and watches the clock for minutes.
 ON_REQUEST = ("tools", "faults")
