@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
@@ -84,12 +83,7 @@ class VideoGate:
                 raise error.__cause__ from None
             raise RefusedError(503, "the video service does not answer; retry", _RETRY_S) from None
         kept = {name: answer.headers[name] for name in _FROM_SERVICE if name in answer.headers}
-        return StreamingResponse(
-            answer.content.iter_chunked(_CHUNK_BYTES),
-            answer.status,
-            kept,
-            background=BackgroundTask(answer.release),
-        )
+        return StreamingResponse(_passed(answer), answer.status, kept)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -104,6 +98,13 @@ class VideoGate:
         """Ends the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+async def _passed(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The service's body; the connection is given back, or closed when the reader goes away early."""
+    async with answer:
+        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+            yield chunk
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[Any]:

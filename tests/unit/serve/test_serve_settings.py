@@ -44,9 +44,10 @@ def test_a_config_finds_its_models_beside_itself(make_bundle: MakeBundle) -> Non
         ({"http_port": 0}, "http_port: Input should be greater than or equal to 1, got 0"),
         ({"models": []}, "models: "),
         ({"models": [{"name": "a", "pth": "x"}]}, "models.0.pth: unknown key; allowed are name, path"),
+        ({"people": {"surprise": 1}}, "people.surprise: unknown key; allowed are enabled, max_image_bytes"),
         ({"models": [{"name": "A B"}]}, "models.0.name: "),
     ],
-    ids=["unknown", "bound", "empty", "nested", "name"],
+    ids=["unknown", "bound", "empty", "nested", "people", "name"],
 )
 def test_each_mistake_in_the_config_has_its_message(tmp_path: Path, values: Any, expected: str) -> None:
     path = config(tmp_path, **values)
