@@ -129,7 +129,7 @@ def activate(
         if not _wait_for(serve, bundle):
             say(f"serve has no model {bundle.name}; it takes this version when a camera asks for it")
             return activation
-        say(f"serves after {time.monotonic() - started_s:.1f} s; watching for {watch_s:.0f} s")
+        say(f"serves after {time.monotonic() - started_s:.2f} s; watching for {watch_s:.0f} s")
         _stay(serve, bundle, watch_s)
     except ModelError as error:
         if current is not None:

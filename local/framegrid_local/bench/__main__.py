@@ -25,7 +25,10 @@ from framegrid_serve.engines.cpu import cpu_model
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
+from framegrid_local.bench.int8 import measure_int8
 from framegrid_local.bench.sampling import measure_sampling
+from framegrid_local.bench.shadow import measure_shadow
+from framegrid_local.bench.swap import measure_swap
 from framegrid_local.chain import Chain
 from framegrid_local.figures import camera_figures, worst_p95_ms
 from framegrid_local.postgres import EmbeddedPostgres
@@ -50,7 +53,14 @@ FLOORS = {
     "sim_fps": 2000.0,
     "ingest_cameras_per_core": 5.0,
 }
-CEILINGS = {"p95_ms": 500.0}
+CEILINGS = {
+    "p95_ms": 500.0,
+    "int8_size_ratio": 0.35,
+    "int8_map_loss": 1.0,  # points
+    "shadow_overhead": 0.10,
+    "swap_s": 1.0,
+    "swap_failed": 0.0,
+}
 # Over the held-out clips: of the sums, and of the worst clip.
 COUNT_ERROR, COUNT_ERROR_WORST = 0.02, 0.10
 
@@ -244,8 +254,11 @@ def measure_counting() -> dict[str, Any]:
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
+    "int8": measure_int8,
     "sampling": measure_slow_cameras,
+    "shadow": measure_shadow,
     "simulator": measure_simulator,
+    "swap": measure_swap,
     "writer": measure_writer,
 }
 
