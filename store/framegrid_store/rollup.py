@@ -72,7 +72,6 @@ def roll_up(connection: psycopg.Connection, due_before: datetime) -> RolledUp:
     minutes = [row[0] for row in found]
     if not minutes:
         return RolledUp()
-    connection.execute("UPDATE framegrid.camera SET days_timezone = timezone WHERE days_timezone IS NULL")
     row = connection.execute(
         _sql(_ROLL_UP), {"minutes": minutes, "first": minutes[-1], "end": minutes[0] + _MINUTE}
     ).fetchone()
@@ -172,6 +171,11 @@ def _roll_up_sql() -> str:
         parts.append(f"new_{source.table} AS MATERIALIZED ({_pending(source)})")
         for scale in (MINUTE, HOUR, DAY):
             parts.append(f"{source.table}_{scale.name} AS ({_add(source, scale, f'new_{source.table}')})")
+    # The zone that this statement sees, and cuts by; the row itself may have got another one meanwhile.
+    parts.append(
+        "zoned AS (UPDATE framegrid.camera c SET days_timezone = s.timezone FROM framegrid.camera s"
+        " WHERE s.camera_id = c.camera_id AND c.days_timezone IS NULL)"
+    )
     rows = " + ".join(f"(SELECT coalesce(sum(rows), 0) FROM new_{source.table})" for source in _SOURCES)
     return f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM taken), ({rows})::bigint"
 
