@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from framegrid_serve.detector import Detector
 
 GOLDEN_IMAGE = "golden.jpg"
-# The differences that other precisions and engines make on a sound model: measured on INT8 of YOLO11n, the
-# scores of boxes above 0.4 moved by at most 0.12 and their places by an IoU of 0.9.
+# What a sound model differs by in another form. Measured on 209 boxes of YOLO11n above 0.4, INT8 against
+# bfloat16: all found again, places at IoU 0.75 and more, scores 0.02 apart (median), 0.19 (p99), 0.43 (most).
 SURE_BY = 0.15  # an expected box this far above the threshold has to be found
 _STRANGE_BY = 0.25  # a box this far above the threshold has to be expected
-_MAX_SCORE_LOSS = 0.25
+_MAX_MEAN_LOSS = 0.15  # of the scores of the boxes that have to be found
 _SAME_PLACE_IOU = 0.6
 _MAX_BOXES = 100
+_ADVICE = "the weights, `classes` or `layout` are not those that the golden frame was made with"
 
 
 class GoldenBox(BaseModel):
@@ -50,12 +51,12 @@ class Golden(BaseModel):
     boxes: tuple[GoldenBox, ...] = Field(default=(), max_length=_MAX_BOXES)
 
 
-def golden_boxes(detector: Detector, jpeg: bytes, min_score: float | None = None) -> tuple[GoldenBox, ...]:
-    """What this model finds in the picture from `min_score` on (None: its own), best first.
+def golden_boxes(detector: Detector, jpeg: bytes) -> tuple[GoldenBox, ...]:
+    """What this model finds in the picture above its own threshold, best first.
 
     Raises ModelError when it answers nothing, or not with numbers.
     """
-    (result,) = detector.detect([jpeg], min_score)
+    (result,) = detector.detect([jpeg])
     if result.status is not FrameStatus.OK:
         raise ModelError(
             f"{detector.bundle.path}: expected an answer for the golden frame, got {result.status.name}"
@@ -80,19 +81,23 @@ def check_golden(detector: Detector) -> None:
         return
     path = detector.bundle.path / golden.image
     threshold = detector.bundle.manifest.thresholds.score
-    found = golden_boxes(detector, _read(path), max(0.0, threshold - _MAX_SCORE_LOSS))
+    found = golden_boxes(detector, _read(path))
+    losses = []
     for box in golden.boxes:
-        if box.score >= threshold + SURE_BY and not any(_matches(box, other) for other in found):
-            raise ModelError(
-                f"{path}: expected {_told(box)}, got {told(found)}; the weights, `classes` or `layout` "
-                f"are not those that the golden frame was made with"
-            )
+        if box.score < threshold + SURE_BY:
+            continue
+        same = max((other.score for other in found if _is_same(box, other)), default=None)
+        if same is None:
+            raise ModelError(f"{path}: expected {_told(box)}, got {told(found)}; {_ADVICE}")
+        losses.append(box.score - same)
+    if losses and sum(losses) / len(losses) > _MAX_MEAN_LOSS:
+        raise ModelError(
+            f"{path}: expected {told(golden.boxes)}, got {told(found)}: scores are lower by "
+            f"{sum(losses) / len(losses):.2f} on average; {_ADVICE}"
+        )
     for other in found:
         if other.score >= threshold + _STRANGE_BY and not any(_is_same(box, other) for box in golden.boxes):
-            raise ModelError(
-                f"{path}: expected only {told(golden.boxes)}, got {_told(other)} too; the weights, "
-                f"`classes` or `layout` are not those that the golden frame was made with"
-            )
+            raise ModelError(f"{path}: expected only {told(golden.boxes)}, got {_told(other)} too; {_ADVICE}")
 
 
 def _read(path: Path) -> bytes:
@@ -100,10 +105,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is the golden frame") from error
-
-
-def _matches(expected: GoldenBox, found: GoldenBox) -> bool:
-    return _is_same(expected, found) and found.score >= expected.score - _MAX_SCORE_LOSS
 
 
 def _is_same(expected: GoldenBox, found: GoldenBox) -> bool:

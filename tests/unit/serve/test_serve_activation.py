@@ -69,7 +69,7 @@ def test_a_model_that_finds_the_golden_boxes_passes(make_bundle: MakeBundle) -> 
         0.9,
         PERSON["box"],
     )
-    check_golden(Detector(with_golden(make_bundle(seeing(0.7)), PERSON)))  # as a quantised model may
+    check_golden(Detector(with_golden(make_bundle(seeing(0.78)), PERSON)))  # as a quantised model may
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_model_that_finds_the_golden_boxes_passes(make_bundle: MakeBundle) -> 
     [
         (seeing(0.0), "expected person 0.90 at 0.38, 0.38, 0.62, 0.62, got nothing"),
         (seeing(0.9, class_number=1), "expected person 0.90 at 0.38, 0.38, 0.62, 0.62, got car 0.90"),
-        (seeing(0.5), "expected person 0.90 at 0.38, 0.38, 0.62, 0.62, got person 0.50"),
+        (seeing(0.6), "got person 0.60 at 0.38, 0.38, 0.62, 0.62: scores are lower by 0.30 on average"),
         (seeing(0.9, x=20.0), "got person 0.90 at 0.19"),
     ],
     ids=["nothing", "class", "score", "place"],
