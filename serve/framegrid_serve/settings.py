@@ -38,7 +38,8 @@ class NodeSettings(BaseModel):
     replicas: int = Field(default=1, ge=1, le=256)
     cpus_per_replica: int = Field(default=1, ge=1, le=256)
     queue_frames: int = Field(default=128, ge=64, le=100_000)  # frames waiting per replica; more gets 429
-    engine: str = ""  # openvino | onnxruntime | ultralytics; empty = chosen by bundle and machine
+    # openvino | onnxruntime | ultralytics | a module's dotted name; empty = chosen by bundle and machine
+    engine: str = ""
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     default_model: str = ""  # empty = the first
     watch: WatchSettings = WatchSettings()  # after a model was changed: when the old one comes back

@@ -29,7 +29,8 @@ class EngineSettings(BaseModel):
     shapes: int = Field(default=8, ge=1, le=64)
     # Where OpenVINO keeps compiled models between starts; none by default.
     cache_dir: Path | None = None
-    # openvino | onnxruntime | ultralytics | "" (the bundle's wish, else what the machine has)
+    # openvino | onnxruntime | ultralytics | "" (the bundle's wish, else what the machine has), or the dotted
+    # name of a module that sets FRAMEGRID_ENGINE (for measurements; `engines/choice.py`)
     engine: str = ""
     # Of bundles that hold an INT8 form: int8 | full | "" (what the processor runs faster; `engines/cpu.py`)
     form: Literal["", "int8", "full"] = ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 
 from framegrid_serve.bundle import Bundle, check_output_shape
@@ -11,11 +13,16 @@ from framegrid_serve.engines.base import Engine, EngineSettings
 from framegrid_serve.engines.cpu import advice
 from framegrid_serve.errors import ModelError
 
+EngineFactory = Callable[[Bundle, EngineSettings], Engine]
+
 _X86 = ("x86_64", "AMD64", "i686")
 
 
 def engine_name(bundle: Bundle, settings: EngineSettings) -> str:
-    """`openvino`, `onnxruntime` or `ultralytics`: settings before the bundle's wish before the machine."""
+    """`openvino`, `onnxruntime`, `ultralytics` or a module's name (settings alone can give that one).
+
+    Settings go before the bundle's wish, and that before the machine.
+    """
     wished = settings.engine or bundle.manifest.engine
     if wished:
         return wished
@@ -48,14 +55,30 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
             from framegrid_serve.engines.ultralytics_engine import UltralyticsEngine
 
             engine = UltralyticsEngine(bundle, settings)
+        elif "." in name:
+            engine = _foreign_engine(name)(bundle, settings)
         else:
-            raise ModelError(f"expected engine openvino, onnxruntime or ultralytics, got {name!r}")
+            raise ModelError(
+                f"expected engine openvino, onnxruntime, ultralytics or the dotted name of a module that has "
+                f"one, got {name!r}"
+            )
     except ImportError as error:
-        raise ModelError(
-            f"engine {name}: {error.name} is not installed; install the extra `serve`"
-        ) from error
+        cure = "put it on PYTHONPATH" if "." in name else "install the extra `serve`"
+        raise ModelError(f"engine {name}: {error.name} is not installed; {cure}") from error
     check_output_shape(bundle, engine.output_shape)
     return engine
+
+
+def _foreign_engine(module: str) -> EngineFactory:
+    """The engine in a module that is not ours. Settings alone can name one: a bundle cannot bring code."""
+    try:
+        found: EngineFactory = importlib.import_module(module).FRAMEGRID_ENGINE
+    except AttributeError as error:
+        raise ModelError(
+            f"engine {module}: expected a module that sets FRAMEGRID_ENGINE to the class of its engine "
+            f"(engines/base.py), got one without it"
+        ) from error
+    return found
 
 
 def in_form(bundle: Bundle, engine: str, settings: EngineSettings) -> Bundle:
