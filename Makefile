@@ -10,6 +10,10 @@ CAMERAS ?= cameras.yaml
 DEMO_SECONDS ?= 0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# The load test: an installation of yours (else one is started), Locust's web page, `framegrid load --help`.
+TARGET ?=
+LOAD_WEB ?=
+LOAD_ARGS ?=
 # Kubernetes: `kuberay` or `static`; names of the images.
 RAY_MODE ?= kuberay
 KIND_CLUSTER ?= framegrid
@@ -21,7 +25,7 @@ BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-workshop demo run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster lint bench clean distclean
+.PHONY: help setup setup-test setup-load setup-workshop demo load run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster lint bench clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +34,8 @@ setup: $(VENV)/.setup-local ## install Framegrid into .venv (Python 3.10 or newe
 
 setup-test: $(VENV)/.setup-test ## the same with what the tests and linters need
 
+setup-load: $(VENV)/.setup-load ## the same with Locust, for the load test
+
 setup-workshop: $(VENV)/.setup-workshop ## the same with Ultralytics and torch, to import and train models (6 GB)
 
 $(VENV)/.setup-local: $(NEEDS)
@@ -37,6 +43,9 @@ $(VENV)/.setup-local: $(NEEDS)
 
 $(VENV)/.setup-test: $(NEEDS)
 	@$(SETUP) local test
+
+$(VENV)/.setup-load: $(NEEDS)
+	@$(SETUP) local load
 
 $(VENV)/.setup-workshop: $(NEEDS)
 	@$(SETUP) local test workshop
@@ -97,6 +106,9 @@ lint: setup-test ## ruff, mypy and the import rules
 
 bench: setup-workshop ## measure this machine against its limits and Ultralytics, write bench.json
 	$(BIN)/python -m framegrid_local.bench
+
+load: setup-load ## cameras and people load Serve: capacity, shapes, report; TARGET=http://… loads yours, LOAD_WEB=1
+	@$(BIN)/framegrid load --target "$(TARGET)" $(if $(LOAD_WEB),--web) --state-dir "$(STATE_DIR)" $(LOAD_ARGS)
 
 clean: ## delete what runs left behind: the state folder with its database, caches
 	@if [ -e "$(STATE_DIR)/postgres" ]; then rm -rf "$$(readlink -f "$(STATE_DIR)/postgres/cluster")"; fi

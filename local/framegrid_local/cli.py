@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from framegrid_local import cli_database, cli_export, cli_model
+from framegrid_local import cli_database, cli_export, cli_load, cli_model
 from framegrid_local.cli_errors import FriendlyGroup
 from framegrid_local.state import DEFAULT_STATE_DIR
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(cli_model.app, name="model")
 app.add_typer(cli_database.app, name="db")
 app.command()(cli_export.export)
+app.command()(cli_load.load)
 camera_app = typer.Typer(help="Look at one camera.", no_args_is_help=True)
 app.add_typer(camera_app, name="camera")
 

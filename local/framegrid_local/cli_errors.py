@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from framegrid_local.errors import ChildFailedError, UsageError
 
 # Errors about what the user wrote, by name: their packages are heavy and may not be imported here.
-USAGE_ERRORS = frozenset({"ConfigError", "RecordingError", "SettingsError"})
+USAGE_ERRORS = frozenset({"ConfigError", "RecordingError", "SettingsError", "TargetError"})
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
