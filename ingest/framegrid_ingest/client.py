@@ -61,12 +61,17 @@ class ServeClient:
         self.last_error = ""
 
     async def detect(self, make_request: Callable[[int], DetectRequest], deadline_s: float) -> DetectResponse:
-        """Ask until `deadline_s` (monotonic). `make_request` gets the milliseconds left, at each attempt."""
+        """Ask until `deadline_s` (monotonic). `make_request` gets the milliseconds left, at each attempt.
+
+        Raises RefusedError at once; at the deadline RetryLaterError with the last failure, or TimeoutError
+        when nothing was answered at all.
+        """
         backoff = Backoff(first_s=0.05, cap_s=1.0)
+        failure: RetryLaterError | None = None
         while True:
             left_s = deadline_s - self._clock.monotonic_s()
             if left_s <= 0:
-                raise asyncio.TimeoutError
+                raise failure or asyncio.TimeoutError
             body = _encoded(make_request(max(1, int(left_s * 1000))))
             try:
                 answer = await asyncio.wait_for(self._post(body), left_s)
@@ -74,10 +79,13 @@ class ServeClient:
                 wait_s = backoff.failed(at_least_s=error.retry_after_s)
                 if self._clock.monotonic_s() + wait_s >= deadline_s:
                     raise
+                failure = error
                 await asyncio.sleep(wait_s)
                 continue
             except asyncio.TimeoutError:
                 self._count("timeout")
+                if failure:
+                    raise failure from None
                 self.last_error = "no answer in time"
                 raise
             self.last_error = ""

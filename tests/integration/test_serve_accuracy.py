@@ -114,6 +114,7 @@ def test_the_engine_for_pt_files_agrees_with_ultralytics(
     changes = {
         "weights": "yolo11n.pt",
         "sha256": file_sha256(tmp_path / "yolo11n.pt"),
+        "size_bytes": WEIGHTS.stat().st_size,
         "engine": "ultralytics",
     }
     detector = Detector(write_manifest(tmp_path, bundle.manifest.model_copy(update=changes)))

@@ -1,5 +1,6 @@
 """Retention drops what is old, never what is not in the roll-ups; a changed setting needs no migration."""
 
+import random
 import threading
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -133,7 +134,7 @@ def test_a_writer_with_rows_for_a_chunk_that_is_being_dropped_loses_none(databas
         stop, sent, failures = threading.Event(), [1], []
 
         def write() -> None:
-            while not stop.is_set():
+            while not stop.wait(random.uniform(0, 0.05)):  # now in the way of a drop, now not
                 rows, batch_id = [count(old)] * 20, uuid.uuid4()
                 while True:
                     copier = Copier(database.url)
@@ -150,10 +151,11 @@ def test_a_writer_with_rows_for_a_chunk_that_is_being_dropped_loses_none(databas
 
         writer = threading.Thread(target=write)
         writer.start()
-        dropped = 0
+        rounds = dropped = 0
         try:
-            for _ in range(40):
+            while rounds < 40 or (rounds < 1000 and not dropped):
                 done = maintain_once(connection, SETTINGS, START)
+                rounds += 1
                 dropped += len(done.dropped)
         finally:
             stop.set()
