@@ -112,7 +112,14 @@ def activate(
 ) -> Activation:
     """See the module. `force` is the reason to do without the gate. On ModelError all is as before."""
     folder = library.active(bundle.name)
-    current = load_bundle(folder) if folder is not None else None
+    try:
+        current = load_bundle(folder) if folder is not None else None
+    except ModelError as error:  # damaged where it lies: it can be left, not gone back to
+        if action == "activate" and not force:
+            raise ModelError(
+                f"{error}; roll back, or activate with a reason (--force): the gate cannot compare with it"
+            ) from error
+        current = None
     if current is not None and current.path == bundle.path.resolve():
         raise ModelError(f"{bundle.name} {bundle.version}: expected another version, this one is active")
     if action == "activate" and not force:

@@ -126,7 +126,7 @@ class Bundle:
 def load_bundle(path: Path | str) -> Bundle:
     """The bundle in folder `path`, verified. Raises ModelError."""
     folder = Path(path)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     weights_path = _inside(folder, manifest.weights)
     if weights_path.suffix not in WEIGHTS_SUFFIXES:
         raise ModelError(
@@ -144,9 +144,28 @@ def load_bundle(path: Path | str) -> Bundle:
     return Bundle(folder, manifest, weights_path, bundle_digest(digests))
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """What a bundle says of itself, its files not verified. Raises ModelError."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ModelError(_missing_manifest(folder))
+    if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
+        raise ModelError(f"{path}: expected at most {_MANIFEST_LIMIT_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: expected keys and values, got {type(values).__name__}")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_first_problem(error)}") from error
+
+
 def manifest_files(folder: Path) -> list[str]:
     """Names of the files that the manifest in `folder` speaks of, none outside of it. Raises ModelError."""
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     names = _weights_names(manifest)
     if manifest.golden is not None:
         names.append(manifest.golden.image)
@@ -231,24 +250,6 @@ def _weights_names(manifest: Manifest) -> list[str]:
     """All files of all forms, relative to the bundle."""
     forms = [Path(name) for name in (manifest.weights, manifest.int8) if name]
     return [path.as_posix() for form in forms for path in weights_files(form)]
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ModelError(_missing_manifest(folder))
-    if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
-        raise ModelError(f"{path}: expected at most {_MANIFEST_LIMIT_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: expected keys and values, got {type(values).__name__}")
-    try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        raise ModelError(f"{path}: {_first_problem(error)}") from error
 
 
 def _first_problem(error: ValidationError) -> str:

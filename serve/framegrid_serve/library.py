@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from framegrid_serve.bundle import MANIFEST, Bundle, Manifest, load_bundle, write_manifest
+from framegrid_serve.bundle import MANIFEST, Bundle, Manifest, load_bundle, read_manifest, write_manifest
 from framegrid_serve.errors import ModelError
 from framegrid_serve.sources import fetch
 
@@ -79,7 +79,7 @@ class Library:
         if (folder / MANIFEST).is_file():
             return folder
         plain = self.active(name)  # one put there by hand may be meant by its version too
-        if at and plain is not None and load_bundle(plain).version == version:
+        if at and plain is not None and read_manifest(plain).version == version:
             return plain
         return None
 
@@ -122,7 +122,7 @@ class Library:
     def activate(self, bundle: Bundle, *, by: str, action: str = "activate", reason: str = "") -> Activation:
         """Let the name mean this version, and write that down. The bundle lies in this library."""
         before = self.active(bundle.name)
-        previous = load_bundle(before).version if before is not None else ""
+        previous = read_manifest(before).version if before is not None else ""  # damaged or not
         self._link(bundle)
         activation = Activation(
             datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -152,7 +152,7 @@ class Library:
         active = self.active(name)
         if active is None:
             raise ModelError(f"{name}: expected an active model to roll back, got none")
-        version = load_bundle(active).version
+        version = read_manifest(active).version
         for activation in reversed(self.history(name)):
             if activation.version == version and activation.previous:
                 folder = self.find(f"{name}@{activation.previous}")

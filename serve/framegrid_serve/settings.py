@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from framegrid_serve.people.settings import PeopleSettings
 from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig, ShadowSpec
 from framegrid_serve.watch import WatchSettings
 from framegrid_serve.workshop import resolve
+
+logger = logging.getLogger(__name__)
 
 
 class ModelEntry(BaseModel):
@@ -94,8 +97,11 @@ def _spec(entry: ModelEntry, settings: NodeSettings) -> ModelSpec:
         previous = BundleRef(path=before.path.resolve(), digest=before.digest)
     shadow: ShadowSpec | None = None
     if (found := library.shadow(bundle.name)) is not None:
-        candidate = load_bundle(found[0])
-        shadow = ShadowSpec(path=candidate.path.resolve(), digest=candidate.digest, share=found[1])
+        try:
+            candidate = load_bundle(found[0])
+            shadow = ShadowSpec(path=candidate.path.resolve(), digest=candidate.digest, share=found[1])
+        except ModelError as error:  # nobody is answered by a shadow: it stops nobody either
+            logger.warning("model %s serves without its shadow: %s", entry.name, error)
     return ModelSpec(
         name=entry.name, path=bundle.path, digest=bundle.digest, previous=previous, shadow=shadow
     )

@@ -185,6 +185,17 @@ def test_a_rollback_needs_no_consent(shelf: Shelf) -> None:
     assert (done.action, done.version, shelf.version) == ("rollback", "1", "1")
 
 
+def test_a_damaged_active_version_can_be_left_by_a_rollback_or_with_a_reason(shelf: Shelf) -> None:
+    run(shelf, force="because")
+    shelf.two.weights_path.write_bytes(b"damaged where it lies")
+    with pytest.raises(ModelError, match=r"damaged or replaced.*roll back, or activate with a reason"):
+        activate(shelf.library, shelf.one, by="ada", serve=None)
+    done = activate(
+        shelf.library, shelf.library.before("gate"), by="ada", serve=None, action="rollback", force="damaged"
+    )
+    assert (done.version, done.previous, shelf.version) == ("1", "2", "1")
+
+
 def test_the_running_serve_is_found_by_what_it_wrote(tmp_path: Path) -> None:
     assert running_serve(tmp_path) is None
     told = {"pid": os.getpid(), "url": "http://127.0.0.1:8000", "replicas": 1}
