@@ -228,11 +228,13 @@ def test_a_slow_model_is_rolled_back_and_a_slower_one_within_the_band_is_kept(
     make_bundle: MakeBundle,
 ) -> None:
     swapped = Swapped(make_bundle)
-    swapped.see(60, infer_ms=31.0)
+    swapped.see(60, infer_ms=36.0)
     assert swapped.version == "1"
-    assert "p95 of the engine: expected at most 30.0 ms, got 31.0 ms" in str(swapped.registry.describe())
+    told = "median time of the engine: expected at most 35.0 ms, got 36.0 ms"
+    assert told in str(swapped.registry.describe())
     swapped = Swapped(make_bundle)
-    swapped.see(60, infer_ms=29.0)
+    swapped.see(40, infer_ms=29.0)
+    swapped.see(20, infer_ms=500.0)  # a busy moment
     assert swapped.version == "2"
 
 
