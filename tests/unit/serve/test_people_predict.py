@@ -316,6 +316,7 @@ def test_a_request_past_its_deadline_is_told_to_come_back(make_people: MakePeopl
 
     async def run() -> Any:
         blocking = people.batcher.submit(model.detector, [PICTURES["jpeg"][0]], min_score=0, timeout_s=20)
+        await until(lambda: people.batcher.stats().queued_frames == 0)  # the engine has it
         late = asyncio.create_task(people.ask("POST", "/predict", PICTURES["jpeg"][0], timeout_s="0.02"))
         await until(lambda: late.done() or people.batcher.stats().queued_frames == 1)
         await asyncio.sleep(0.05)
