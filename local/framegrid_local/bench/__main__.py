@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +45,7 @@ WHOLE_SECONDS = 12.0
 PEER_SECONDS = 12.0
 LATENCY_SECONDS = 40.0
 LATENCY_SHARE = 0.7  # of the highest rate
+ROLL_UP_DAYS = 3
 
 FLOORS = {
     "serve_over_raw": 0.85,
@@ -55,6 +58,7 @@ FLOORS = {
 }
 CEILINGS = {
     "p95_ms": 500.0,
+    "bi_minute_query_ms": 50.0,
     "int8_size_ratio": 0.35,
     "int8_map_loss": 1.0,  # points
     "shadow_overhead": 0.10,
@@ -204,12 +208,28 @@ def measure_writer() -> dict[str, Any]:
     from framegrid_store.bench import measure_writer as measure
     from framegrid_store.migrate import upgrade
 
+    with _embedded_postgres() as url:
+        upgrade(url)
+        return {**measure(url), **measure_replay(url)}
+
+
+def measure_roll_ups() -> dict[str, Any]:
+    """On the server of FRAMEGRID_TEST_DATABASE_URL, else the embedded one. The month is short here:
+    `python -m framegrid_store.bench_rollup` fills thirty days, which takes 20 GB."""
+    from framegrid_store.bench_rollup import measure
+
+    given = os.environ.get("FRAMEGRID_TEST_DATABASE_URL")
+    with nullcontext(given) if given else _embedded_postgres() as url:
+        return measure(url, days=ROLL_UP_DAYS)
+
+
+@contextmanager
+def _embedded_postgres() -> Iterator[str]:
     with stack.scratch() as folder:
         postgres = EmbeddedPostgres(folder / "postgres")
         try:
             postgres.start()
-            upgrade(postgres.url)
-            return {**measure(postgres.url), **measure_replay(postgres.url)}
+            yield postgres.url
         finally:
             postgres.stop()
             postgres.destroy()
@@ -255,6 +275,7 @@ MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
     "int8": measure_int8,
+    "roll_ups": measure_roll_ups,
     "sampling": measure_slow_cameras,
     "shadow": measure_shadow,
     "simulator": measure_simulator,
