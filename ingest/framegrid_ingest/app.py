@@ -25,8 +25,8 @@ from framegrid_ingest.client import ServeClient
 from framegrid_ingest.clock import Clock
 from framegrid_ingest.dispatcher import Dispatcher
 from framegrid_ingest.http_server import Answer, HttpServer, json_answer
-from framegrid_ingest.lane import Load
 from framegrid_ingest.latency import CaptureToStored
+from framegrid_ingest.load import Load
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.settings import IngestSettings
 from framegrid_ingest.status import process_status
@@ -79,7 +79,7 @@ class IngestApp:
         self.client = ServeClient(settings.serve_url, self.metrics, self._clock)
         self.catalog = Catalog(self.client.models, self._model_seen)
         self._executor = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="framegrid-encode")
-        load = Load()
+        load = Load(self._clock)
         self.dispatcher = Dispatcher(
             self.client,
             self.catalog,

@@ -26,8 +26,9 @@ from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.dispatcher import Dispatcher
 from framegrid_ingest.errors import SourceError, SourceFault
 from framegrid_ingest.intake import Intake, SourceFrame, StreamFacts
-from framegrid_ingest.lane import Lane, LiveTotals, Load, Sink
+from framegrid_ingest.lane import Lane, LiveTotals, Sink
 from framegrid_ingest.latency import CaptureToStored
+from framegrid_ingest.load import Load
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.openings import Openings
 from framegrid_ingest.outcomes import DropReason

@@ -60,10 +60,16 @@ class ServeClient:
         self._idle: list[_Pooled] = []
         self.last_error = ""
 
-    async def detect(self, make_request: Callable[[int], DetectRequest], deadline_s: float) -> DetectResponse:
+    async def detect(
+        self,
+        make_request: Callable[[int], DetectRequest],
+        deadline_s: float,
+        on_load_counted: Callable[[], None] = lambda: None,
+    ) -> DetectResponse:
         """Ask until `deadline_s` (monotonic). `make_request` gets the milliseconds left, at each attempt.
 
-        Raises RefusedError at once; at the deadline RetryLaterError with the last failure, or TimeoutError
+        `on_load_counted`: serve refused an attempt's frames, and noted the load that it told. Raises
+        RefusedError at once; at the deadline RetryLaterError with the last failure, or TimeoutError
         when nothing was answered at all.
         """
         backoff = Backoff(first_s=0.05, cap_s=1.0)
@@ -76,6 +82,8 @@ class ServeClient:
             try:
                 answer = await asyncio.wait_for(self._post(body), left_s)
             except RetryLaterError as error:
+                if error.is_load_counted:
+                    on_load_counted()
                 wait_s = backoff.failed(at_least_s=error.retry_after_s)
                 if self._clock.monotonic_s() + wait_s >= deadline_s:
                     raise
@@ -125,7 +133,12 @@ class ServeClient:
         message = f"serve answered {status}: {_message_of(answer)}"
         if status in RETRYABLE:
             self.last_error = message
-            raise RetryLaterError(message, _retry_after_s(headers, answer), is_busy=status == 429)
+            raise RetryLaterError(
+                message,
+                _retry_after_s(headers, answer),
+                is_busy=status == 429,
+                is_load_counted=_json_of(answer).get("load_counted") is True,
+            )
         raise RefusedError(message)
 
     async def _exchange(
@@ -186,18 +199,23 @@ def _encoded(request: DetectRequest) -> bytes:
         raise RefusedError(f"cannot send this to serve: {error}") from None
 
 
-def _message_of(body: bytes) -> str:
+def _json_of(body: bytes) -> dict[str, object]:
     try:
-        text = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = body[:_SHOWN_BYTES].decode("utf-8", "replace")
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _message_of(body: bytes) -> str:
+    text = str(_json_of(body).get("error") or body[:_SHOWN_BYTES].decode("utf-8", "replace"))
     return "".join(c if c.isprintable() else " " for c in text)[:_SHOWN_BYTES]
 
 
 def _retry_after_s(headers: dict[str, str], body: bytes) -> float:
     """Serve gives fractions of a second in the body; the header knows whole seconds only."""
-    try:
-        return min(60.0, max(0.0, float(json.loads(body)["retry_after_s"])))
-    except (ValueError, KeyError, TypeError):
-        text = headers.get("retry-after", "")
-        return min(60.0, float(text)) if text.isdigit() else 0.0
+    exact_s = _json_of(body).get("retry_after_s")
+    if isinstance(exact_s, int | float):
+        return min(60.0, max(0.0, float(exact_s)))
+    text = headers.get("retry-after", "")
+    return min(60.0, float(text)) if text.isdigit() else 0.0

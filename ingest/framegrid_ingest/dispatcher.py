@@ -24,7 +24,8 @@ from framegrid_ingest.client import ServeClient
 from framegrid_ingest.clock import Clock
 from framegrid_ingest.errors import ClientError, FrameError, RetryLaterError
 from framegrid_ingest.intake import SourceFrame
-from framegrid_ingest.lane import Lane, Load
+from framegrid_ingest.lane import Lane
+from framegrid_ingest.load import Load, Taken
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.pictures import Jpeg, Picture, SizedJpeg, fits_as_it_is, to_jpeg
@@ -260,27 +261,32 @@ class Dispatcher:
         return encoded
 
     async def _ask(self, part: list[Encoded], deadline_s: float) -> DetectResponse:
-        taken = (0, 0)
+        taken = Taken()
+        model = part[0].lane.camera.model
         frames = tuple(Frame(one.lane.name, one.frame.tick.number, one.jpeg.data) for one in part)
         min_score = min(one.lane.analysis.wanted_min_score for one in part)
 
         def request(left_ms: int) -> DetectRequest:
             nonlocal taken
-            self._load.give_back(taken)
-            taken = self._load.take()
+            self._load.give_back(model, taken)
+            taken = self._load.take(model)
             return DetectRequest(
                 frames,
-                part[0].lane.camera.model,
+                model,
                 left_ms,
                 min_score,
-                offered_frames=taken[0],
-                dropped_frames=taken[1],
+                offered_frames=taken.offered,
+                dropped_frames=taken.dropped,
             )
 
+        def counted() -> None:
+            nonlocal taken
+            taken = Taken()
+
         try:
-            answer = await self._client.detect(request, deadline_s)
+            answer = await self._client.detect(request, deadline_s, counted)
         except BaseException:
-            self._load.give_back(taken)
+            self._load.give_back(model, taken)
             raise
         if len(answer.results) != len(part):
             raise ClientError(f"expected {len(part)} results from serve, got {len(answer.results)}")

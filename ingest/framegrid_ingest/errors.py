@@ -98,10 +98,20 @@ class ClientError(IngestError):
 
 
 class RetryLaterError(ClientError):
-    """Worth another try, `retry_after_s` from now at the earliest. `is_busy`: serve is there, and full."""
+    """Worth another try, `retry_after_s` from now at the earliest.
 
-    def __init__(self, message: str, retry_after_s: float = 0.0, is_busy: bool = False) -> None:
+    `is_busy`: serve is there, and full. `is_load_counted`: it noted the load that the request told.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float = 0.0,
+        is_busy: bool = False,
+        is_load_counted: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.is_load_counted = is_load_counted
         self.retry_after_s = retry_after_s
         self.is_busy = is_busy
 

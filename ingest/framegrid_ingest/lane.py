@@ -18,6 +18,7 @@ from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.intake import Intake, SourceFrame
 from framegrid_ingest.intervals import Interval, Intervals
 from framegrid_ingest.latency import CaptureToStored
+from framegrid_ingest.load import Load
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.outcomes import DropReason, Ledger, Settled
 
@@ -58,25 +59,6 @@ class LiveTotals:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # zone -> class -> now
     model: str = ""
     last_captured_at_s: float | None = None
-
-
-@dataclass(slots=True)
-class Load:
-    """Frames offered to and kept from serve since the last acknowledged request."""
-
-    offered: int = 0
-    dropped: int = 0
-
-    def take(self) -> tuple[int, int]:
-        """Both figures; they are now the caller's."""
-        taken = self.offered, self.dropped
-        self.offered = self.dropped = 0
-        return taken
-
-    def give_back(self, taken: tuple[int, int]) -> None:
-        """The request was not acknowledged."""
-        self.offered += taken[0]
-        self.dropped += taken[1]
 
 
 class Lane:
@@ -181,11 +163,10 @@ class Lane:
         self.analysis.missed(tick_s)
         self.totals.dropped[reason] += 1
         if reason in _OFFERED:
-            self._load.offered += 1
-            self._load.dropped += 1
+            self._load.add(self.camera.model, is_dropped=True)
 
     def _count(self, number: int, frame: CountedFrame, interval: Interval) -> None:
-        self._load.offered += 1
+        self._load.add(self.camera.model)
         found = self.analysis.process(frame.captured_at_s, frame.detections)
         interval.count(frame.model, found.counts, found.new_uniques, found.score_sums, frame.latency_from_s)
         self._tell(frame, found)

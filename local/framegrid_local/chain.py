@@ -52,6 +52,7 @@ class ChainSettings:
     page: bool = True
     page_port: int = 0
     replicas: int = 0
+    max_replicas: int = 0  # 0: a fixed number
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,7 @@ class Chain:
             "http_host": ports.LOOPBACK,
             "http_port": self.serve_port,
             "replicas": self.replicas,
+            "max_replicas": max(self.replicas, self.settings.max_replicas),
             "cpus_per_replica": 1,
             "models": [{"name": name, "path": str(path)} for name, path in models.items()],
             "default_model": default_model,

@@ -41,6 +41,12 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="0: any free por
 ReplicasOption = Annotated[
     int, typer.Option("--replicas", min=0, help="Detector replicas; 0: one per core, less one.")
 ]
+MaxReplicasOption = Annotated[
+    int,
+    typer.Option(
+        "--max-replicas", min=0, help="Most replicas that load may start, one core each; 0: a fixed number."
+    ),
+]
 SecondsOption = Annotated[
     float,
     typer.Option("--seconds", min=0, help="Stop after so many seconds; 0: run until Ctrl-C."),
@@ -86,6 +92,7 @@ def up(
     cameras: Annotated[Path, typer.Argument(help="Your cameras.yaml; edits are picked up while running.")],
     seconds: SecondsOption = 0,
     replicas: ReplicasOption = 0,
+    max_replicas: MaxReplicasOption = 0,
     page: PageOption = True,
     page_port: PortOption = 0,
     database_port: PortOption = 0,
@@ -103,6 +110,7 @@ def up(
         page=page,
         page_port=page_port,
         replicas=replicas,
+        max_replicas=max_replicas,
     )
     raise typer.Exit(run_up(settings, cameras_path=cameras, seconds=seconds))
 

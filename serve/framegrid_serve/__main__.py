@@ -51,7 +51,7 @@ def main() -> int:
             "startup_s": round(time.monotonic() - started_s, 2),
         }
         running = settings.state_dir / RUNNING
-        told = {"pid": os.getpid(), "url": node.url, "replicas": settings.replicas}
+        told = {"pid": os.getpid(), "url": node.url, "replicas": settings.most_replicas}
         running.write_text(json.dumps(told), encoding="utf-8")
         print(json.dumps(ready), file=ready_line, flush=True)
         _serve(signals, node, path, settings)

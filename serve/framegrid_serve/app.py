@@ -46,7 +46,6 @@ class ReplicaSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    replicas: int = Field(default=1, ge=1, le=10_000)
     cpus_per_replica: int = Field(default=1, ge=1, le=256)  # engine streams, one thread each
     gpus_per_replica: float = Field(default=0, ge=0, le=16)
     # About a second of work on a slow core; more would only be answered late.
@@ -106,6 +105,10 @@ class DetectorReplica:
         if oldest_s > _STUCK_BATCH_S:
             raise RuntimeError(f"expected batches under {_STUCK_BATCH_S} s, got one of {oldest_s:.0f} s")
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """For FramesPolicy; Ray asks every metrics_interval_s."""
+        return self._service.meter.stats().to_metrics()
+
     def __del__(self) -> None:
         # Serve calls this at a graceful stop, after the last request.
         self._publisher.stop()
@@ -124,12 +127,11 @@ def checked_detector(bundle: Bundle, engine: EngineSettings) -> Detector:
 
 
 def build_app(args: dict[str, Any]) -> serve.Application:
-    """The application for these `args` (see ReplicaSettings)."""
+    """The application for these `args`; how many replicas is in the deployment's config."""
     settings = ReplicaSettings.model_validate(args)
     deployment = serve.deployment(
         DetectorReplica,
         name=DEPLOYMENT_NAME,
-        num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
         max_ongoing_requests=settings.max_ongoing_requests,
         graceful_shutdown_timeout_s=10,

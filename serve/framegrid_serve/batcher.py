@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from framegrid_serve.errors import OverloadError
+from framegrid_serve.service_time import ServiceTime
 from framegrid_serve.wire import Buffer, FrameResult, FrameStatus
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class _Job:
     min_score: float
     arrived_s: float
     deadline_s: float
+    priority: int
     ticket: _Ticket
     index: int
 
@@ -86,7 +89,7 @@ class Batcher:
     def __init__(
         self, *, streams: int, capacity_frames: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._streams = streams
+        self.streams = streams
         self._capacity_frames = capacity_frames
         self._clock = clock
         self._ready = threading.Condition()
@@ -94,8 +97,11 @@ class Batcher:
         self._order = itertools.count()
         self._stopping = False
         self._workers: list[threading.Thread] = []
-        self._running: dict[int, float] = {}  # worker -> start of its batch
+        # worker -> start of its batch, and the share of it that is live work
+        self._running: dict[int, tuple[float, float]] = {}
         self._busy_s = 0.0
+        self._live_busy_s = 0.0
+        self._service_times: WeakKeyDictionary[Detects, ServiceTime] = WeakKeyDictionary()
         self._batches = 0
         self._refused_frames = 0
         self._frames = dict.fromkeys(FrameStatus, 0)
@@ -103,7 +109,7 @@ class Batcher:
 
     def start(self) -> None:
         """Start the workers."""
-        for index in range(self._streams):
+        for index in range(self.streams):
             worker = threading.Thread(target=self._work, args=(index,), name=f"engine-{index}", daemon=True)
             worker.start()
             self._workers.append(worker)
@@ -146,7 +152,7 @@ class Batcher:
                     retry_after_s=self._wait_s(),
                 )
             for index, jpeg in enumerate(jpegs):
-                job = _Job(detector, jpeg, min_score, now_s, now_s + timeout_s, ticket, index)
+                job = _Job(detector, jpeg, min_score, now_s, now_s + timeout_s, priority, ticket, index)
                 heapq.heappush(self._queue, (-priority, next(self._order), job))
             self._ready.notify(len(jpegs))
         return ticket.future
@@ -156,19 +162,33 @@ class Batcher:
         now_s = self._clock()
         with self._ready:
             return BatcherStats(
-                busy_s=self._busy_s + sum(now_s - start_s for start_s in self._running.values()),
+                busy_s=self._busy_s + sum(now_s - start_s for start_s, _ in self._running.values()),
                 frames=dict(self._frames),
                 batches=self._batches,
                 queued_frames=len(self._queue),
                 capacity_frames=self._capacity_frames,
                 refused_frames=self._refused_frames,
                 service_s=self._service_s,
-                oldest_batch_s=max((now_s - start_s for start_s in self._running.values()), default=0.0),
+                oldest_batch_s=max((now_s - start_s for start_s, _ in self._running.values()), default=0.0),
             )
+
+    def live_busy_s(self) -> float:
+        """Of `busy_s`, what was spent on frames of priority 0 and more."""
+        now_s = self._clock()
+        with self._ready:
+            return self._live_busy_s + sum(
+                (now_s - start_s) * live for start_s, live in self._running.values()
+            )
+
+    def frame_s(self, detector: Detects) -> float | None:
+        """Time that one frame takes this detector on one stream, in full batches; None before the first."""
+        with self._ready:
+            known = self._service_times.get(detector)
+            return known.frame_s(detector.max_batch) if known is not None else None
 
     def _wait_s(self) -> float:
         """Time until the queue as it is will be empty."""
-        return len(self._queue) * self._service_s / self._streams
+        return len(self._queue) * self._service_s / self.streams
 
     def _work(self, worker: int) -> None:
         while (taken := self._take(worker)) is not None:
@@ -203,11 +223,12 @@ class Batcher:
             for entry in passed:
                 heapq.heappush(self._queue, entry)
             if batch:
-                self._running[worker] = now_s
+                live = sum(job.priority >= 0 for job in batch) / len(batch)
+                self._running[worker] = (now_s, live)
         return batch, stale
 
     def _run(self, worker: int, batch: list[_Job]) -> None:
-        started_s = self._running[worker]
+        started_s, live = self._running[worker]
         try:
             results = batch[0].detector.detect([job.jpeg for job in batch], [job.min_score for job in batch])
         except Exception:  # a detector answers for its own errors; a worker must outlive any
@@ -217,6 +238,8 @@ class Batcher:
         with self._ready:
             del self._running[worker]
             self._busy_s += elapsed_s
+            self._live_busy_s += elapsed_s * live
+            self._service_times.setdefault(batch[0].detector, ServiceTime()).add(len(batch), elapsed_s)
             self._batches += 1
             self._service_s += _SERVICE_WEIGHT * (elapsed_s / len(batch) - self._service_s)
         self._answer(

@@ -80,7 +80,7 @@ class Node:
         self._started = True  # from here on there may be something to end
         options = {
             "address": "local",
-            "num_cpus": settings.replicas * settings.cpus_per_replica,
+            "num_cpus": settings.most_replicas * settings.cpus_per_replica,
             "num_gpus": 0,
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
@@ -245,7 +245,6 @@ def free_port_range(count: int) -> int:
 
 def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, Any]:
     args = {
-        "replicas": settings.replicas,
         "cpus_per_replica": settings.cpus_per_replica,
         "queue_frames": settings.queue_frames,
         "engine": settings.engine,
@@ -260,7 +259,16 @@ def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, A
                 "import_path": "framegrid_serve.app:build_app",
                 "args": args,
                 "logging_config": _LOGGING,
-                "deployments": [{"name": "detector", "user_config": config.model_dump(mode="json")}],
+                "deployments": [
+                    {
+                        "name": "detector",
+                        "user_config": config.model_dump(mode="json"),
+                        # A fixed number too: the policy then says what it would be.
+                        "autoscaling_config": settings.autoscaling.config(
+                            settings.replicas, settings.most_replicas
+                        ),
+                    }
+                ],
             }
         ]
     }

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 
 from framegrid_serve.batcher import Batcher, BatcherStats
 from framegrid_serve.errors import OverloadError, UnknownModelError
+from framegrid_serve.load_meter import LoadMeter
 from framegrid_serve.mounting import HandedOver
 from framegrid_serve.registry import ModelRegistry
 from framegrid_serve.served import Model
@@ -82,6 +83,7 @@ class DetectService:
         self.registry = registry
         self.batcher = batcher
         self.shadow = Shadow(batcher)
+        self.meter = LoadMeter(batcher)
         self.totals = Totals(requests={})
         self._samples: deque[FrameSample] = deque(maxlen=_MAX_SAMPLES)
         self._mounted: ASGIApp | None = None
@@ -135,9 +137,9 @@ class DetectService:
         try:
             wanted = decode_request(await _in_time(_bounded_body(request)))
             model = self.registry.get(wanted.model)
-            self.totals.offered_frames += wanted.offered_frames
-            self.totals.sender_dropped_frames += wanted.dropped_frames
+            # A client that goes away cancels this, keeps its figures and tells them again.
             results = await self.run(model, wanted)
+            self._count_load(model, wanted)
             response = DetectResponse(model.name, model.version, model.digest, tuple(results))
             return Response(encode_response(response), media_type=CONTENT_TYPE)
         except _BodyError as error:
@@ -147,12 +149,24 @@ class DetectService:
         except UnknownModelError as error:
             return _error(404, str(error))
         except OverloadError as error:
+            self._count_load(model, wanted)
             # RFC 9110 wants whole seconds; the exact figure is in the body.
             headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-            body_json = {"error": str(error), "retry_after_s": round(error.retry_after_s, 3)}
+            body_json = {
+                "error": str(error),
+                "retry_after_s": round(error.retry_after_s, 3),
+                "load_counted": True,  # the sender need not tell it again
+            }
             return JSONResponse(body_json, 429, headers)
         except asyncio.TimeoutError:  # the built-in one only since Python 3.11
             return _error(503, "the engine does not answer; retry on another replica")
+
+    def _count_load(self, model: Model, wanted: DetectRequest) -> None:
+        """What the sender says it offered and lost: once for each answer that says so (200, this 429)."""
+        self.totals.offered_frames += wanted.offered_frames
+        self.totals.sender_dropped_frames += wanted.dropped_frames
+        if wanted.dropped_frames:
+            self.meter.dropped(model.name, model.detector, wanted.dropped_frames)
 
     async def run(
         self, model: Model, wanted: DetectRequest, *, beyond_capacity: int = 0
@@ -169,6 +183,9 @@ class DetectService:
         )
         # A client that goes away cancels this, and with it what still waits in the queue.
         results = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s + _STUCK_AFTER_S)
+        if wanted.priority >= 0:
+            done = sum(result.status is not FrameStatus.STALE for result in results)
+            self.meter.answered(model.name, model.detector, done)
         self._samples.extend(
             FrameSample(model.name, result.status, result.queue_ms / 1e3, result.infer_ms / 1e3)
             for result in results

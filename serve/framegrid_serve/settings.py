@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from framegrid_serve.bundle import load_bundle
 from framegrid_serve.errors import ModelError, StartError
@@ -31,6 +32,34 @@ class ModelEntry(BaseModel):
     path: Path | None = None  # relative to the config file
 
 
+class AutoscalingSettings(BaseModel):
+    """When the number of replicas changes. Why these defaults: AUTOSCALING.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    upscale_delay_s: float = Field(default=3.0, ge=0, le=3600)
+    downscale_delay_s: float = Field(default=300.0, ge=0, le=86_400)
+    target_utilisation: float = Field(default=0.7, ge=0.05, le=1)
+    tolerance: float = Field(default=0.1, ge=0, le=0.5)
+    max_step_up: float = Field(default=8.0, ge=1.1, le=1000)
+    max_step_down: float = Field(default=0.5, ge=0, le=0.99)
+
+    def config(self, min_replicas: int, max_replicas: int) -> dict[str, Any]:
+        """`autoscaling_config` of Ray Serve."""
+        return {
+            "min_replicas": min_replicas,
+            "max_replicas": max_replicas,
+            "metrics_interval_s": 1.0,
+            "look_back_period_s": 5.0,
+            "upscale_delay_s": self.upscale_delay_s,
+            "downscale_delay_s": self.downscale_delay_s,
+            "policy": {
+                "policy_function": "framegrid_serve.autoscaling:FramesPolicy",
+                "policy_kwargs": self.model_dump(exclude={"upscale_delay_s", "downscale_delay_s"}),
+            },
+        }
+
+
 class NodeSettings(BaseModel):
     """What one machine serves, and with how much of itself."""
 
@@ -38,7 +67,9 @@ class NodeSettings(BaseModel):
 
     http_host: str = "127.0.0.1"  # 0.0.0.0 opens it to the network; there is no authentication yet
     http_port: int = Field(default=8000, ge=1, le=65535)
-    replicas: int = Field(default=1, ge=1, le=256)
+    replicas: int = Field(default=1, ge=1, le=256)  # at the start, and the fewest
+    max_replicas: int = Field(default=0, ge=0, le=256)  # the most that the load may ask for; 0 = `replicas`
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
     cpus_per_replica: int = Field(default=1, ge=1, le=256)
     queue_frames: int = Field(default=128, ge=64, le=100_000)  # frames waiting per replica; more gets 429
     # openvino | onnxruntime | ultralytics | a module's dotted name; empty = chosen by bundle and machine
@@ -49,6 +80,20 @@ class NodeSettings(BaseModel):
     models_dir: Path | None = None  # where models given by name alone are looked for and fetched to
     state_dir: Path = Path(".framegrid/serve")  # Ray's and HAProxy's files, logs included
     people: PeopleSettings = PeopleSettings()  # the HTTP API and page for people
+
+    @property
+    def most_replicas(self) -> int:
+        """What the machine has to have room for."""
+        return max(self.replicas, self.max_replicas)
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if 0 < self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas: expected at least replicas ({self.replicas}), got {self.max_replicas}; "
+                "or leave it out for a fixed number"
+            )
+        return self
 
 
 def read_settings(path: Path) -> NodeSettings:
@@ -117,6 +162,7 @@ def _problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         nested: dict[Any, type[BaseModel]] = {
+            "autoscaling": AutoscalingSettings,
             "models": ModelEntry,
             "people": PeopleSettings,
             "watch": WatchSettings,

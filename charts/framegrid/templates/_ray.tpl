@@ -68,14 +68,15 @@ limits:
 {{/* The Serve config, the same for both modes but for the number of replicas. */}}
 {{- define "framegrid.serveConfig" -}}
 {{- $detector := merge (dict "name" "detector") (deepCopy .Values.serve.deployment) }}
+{{- $scale := deepCopy .Values.serve.autoscaling }}
 {{- if eq .Values.ray.mode "static" }}
 {{- /* A worker without a replica answers no health check and would never be Ready. */}}
-{{- $_ := set $detector "num_replicas" (int .Values.ray.static.workers) }}
+{{- $_ := set $scale "min_replicas" (int .Values.ray.static.workers) }}
+{{- $_ := set $scale "max_replicas" (int .Values.ray.static.workers) }}
 {{- $_ := set $detector "max_replicas_per_node" 1 }}
-{{- else }}
-{{- $_ := set $detector "num_replicas" "auto" }}
-{{- $_ := set $detector "autoscaling_config" .Values.serve.autoscaling }}
 {{- end }}
+{{- $_ := set $detector "num_replicas" "auto" }}
+{{- $_ := set $detector "autoscaling_config" $scale }}
 {{- $args := deepCopy .Values.serve.args }}
 {{- if .Values.ray.workerGpus }}{{ $_ := set $args "gpus_per_replica" (int .Values.ray.workerGpus) }}{{ end }}
 {{- if .Values.videos.enabled }}

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from chart.rendering import CHART, RefusedError, Rendered
+from framegrid_serve.autoscaling import FramesPolicy
+from framegrid_serve.settings import AutoscalingSettings
 from framegrid_serve.spec import ServingConfig
 
 Chart = Callable[..., Rendered]
@@ -32,7 +34,8 @@ def test_both_modes_deploy_the_same_config_but_for_the_number_of_replicas(chart:
 
 def test_a_static_worker_always_has_exactly_one_replica(chart: Chart) -> None:
     rendered = chart("ray.mode=static", "ray.static.workers=5")
-    assert detector(rendered)["num_replicas"] == 5
+    scale = detector(rendered)["autoscaling_config"]
+    assert (scale["min_replicas"], scale["max_replicas"]) == (5, 5)
     assert detector(rendered)["max_replicas_per_node"] == 1
     assert rendered.one("Deployment", "ray-worker")["spec"]["replicas"] == 5
 
@@ -120,6 +123,20 @@ def test_kuberay_scales_by_ray_s_autoscaler_and_serve_s(chart: Chart) -> None:
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 20)
     assert detector(rendered)["num_replicas"] == "auto"
     assert detector(rendered)["autoscaling_config"]["max_replicas"] == 16
+
+
+def test_replicas_scale_by_frames_with_the_same_settings_as_on_one_machine(chart: Chart) -> None:
+    scale = detector(chart("ray.mode=kuberay"))["autoscaling_config"]
+    assert scale == AutoscalingSettings().config(1, 16)
+    FramesPolicy(**scale["policy"]["policy_kwargs"])
+
+
+def test_an_unknown_or_senseless_setting_of_the_policy_is_refused(chart: Chart) -> None:
+    kwargs = "serve.autoscaling.policy.policy_kwargs"
+    with pytest.raises(RefusedError, match="target_utilization"):
+        chart(f"{kwargs}.target_utilization=0.7")
+    with pytest.raises(RefusedError, match="target_utilisation"):
+        chart(f"{kwargs}.target_utilisation=1.5")
 
 
 def test_a_kuberay_worker_is_probed_without_wget_and_drains_before_it_goes(chart: Chart) -> None:

@@ -11,8 +11,9 @@ from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.dispatcher import Dispatcher
 from framegrid_ingest.errors import ClientError, RefusedError, RetryLaterError
 from framegrid_ingest.intake import Intake, SourceFrame
-from framegrid_ingest.lane import Lane, LiveTotals, Load
+from framegrid_ingest.lane import Lane, LiveTotals
 from framegrid_ingest.latency import CaptureToStored
+from framegrid_ingest.load import KEPT_S, Load
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.pictures import Jpeg
@@ -47,11 +48,13 @@ class FakeServe:
         self.result = one_person
         self.version = "1"
 
-    async def detect(self, make_request, deadline_s: float) -> DetectResponse:  # type: ignore[no-untyped-def]
+    async def detect(self, make_request, deadline_s: float, counted) -> DetectResponse:  # type: ignore[no-untyped-def]
         request = make_request(1000)
         self.requests.append(request)
         await self.go.wait()
         if self.fail is not None:
+            if isinstance(self.fail, RetryLaterError) and self.fail.is_load_counted:
+                counted()
             raise self.fail
         return DetectResponse("m", self.version, "d", tuple(self.result() for _ in request.frames))
 
@@ -62,7 +65,7 @@ class Rig:
     def __init__(self, clock, sink, models: bytes = MODELS, **bounds: int) -> None:  # type: ignore[no-untyped-def]
         self.clock, self.sink, self.models = clock, sink, models
         self.serve = FakeServe()
-        self.load = Load()
+        self.load = Load(clock)
         self.metrics = IngestMetrics()
         self.catalog = Catalog(self._fetch, lambda facts: None)
         self.dispatcher = Dispatcher(
@@ -181,9 +184,54 @@ def test_a_failed_request_drops_its_frames_with_the_reason(clock, sink, small_jp
         rig.show(lane, small_jpeg)
         await rig.settle()
         assert lane.totals.dropped[reason] == 1
-        assert (rig.load.offered, rig.load.dropped) == (1, 1)
+        taken = rig.load.take("m")
+        assert (taken.offered, taken.dropped) == (1, 1)
 
     run(scenario())
+
+
+def test_load_is_told_until_serve_has_counted_it_and_then_never_again(clock, sink, small_jpeg) -> None:  # type: ignore[no-untyped-def]
+    async def scenario() -> None:
+        rig = Rig(clock, sink)
+        await rig.catalog.refresh()
+        lane = rig.lane()
+        told = []
+        lost, full = RetryLaterError("reset"), RetryLaterError("429", is_busy=True, is_load_counted=True)
+        for failure in (lost, None, full, None, None):
+            rig.serve.fail = failure
+            rig.dispatcher._probe_at_s = None
+            rig.show(lane, small_jpeg)
+            await rig.settle()
+            clock.advance(0.1)
+            request = rig.serve.requests[-1]
+            told.append((request.offered_frames, request.dropped_frames))
+        # Nothing yet; then the lost one's frame; the 429 counted the second's; its own frame; the fourth's.
+        assert told == [(0, 0), (1, 1), (1, 0), (1, 1), (1, 0)]
+
+    run(scenario())
+
+
+def test_load_of_one_model_is_not_told_with_another_s_frames(clock) -> None:  # type: ignore[no-untyped-def]
+    load = Load(clock)
+    load.add("small")
+    load.add("large", is_dropped=True)
+    small, large = load.take("small"), load.take("large")
+    assert [(t.offered, t.dropped) for t in (small, large)] == [(1, 0), (1, 1)]
+
+
+def test_old_load_is_forgotten_because_it_says_nothing_about_now(clock) -> None:  # type: ignore[no-untyped-def]
+    load = Load(clock)
+    for _ in range(600):  # serve is away for a minute
+        load.add("m", is_dropped=True)
+        clock.advance(0.1)
+    taken = load.take("m")
+    assert 10 * KEPT_S - 5 <= taken.offered <= 10 * KEPT_S + 5
+    load.add("m")
+    load.give_back("m", taken)
+    assert load.take("m").offered == taken.offered + 1
+    load.give_back("m", taken)
+    clock.advance(2 * KEPT_S)
+    assert load.take("m").offered == 0
 
 
 def test_while_serve_is_down_frames_are_refused_at_once_and_it_is_asked_now_and_then(

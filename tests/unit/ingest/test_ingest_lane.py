@@ -8,8 +8,9 @@ import pytest
 from framegrid_ingest.analysis import Detections
 from framegrid_ingest.config import CameraConfig
 from framegrid_ingest.intake import Intake, SourceFrame
-from framegrid_ingest.lane import Lane, LiveTotals, Load
+from framegrid_ingest.lane import Lane, LiveTotals
 from framegrid_ingest.latency import CaptureToStored
+from framegrid_ingest.load import Load
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.pictures import Jpeg
@@ -38,7 +39,7 @@ def make_lane(clock, sink, *, fps: float = 10.0, interval_s: float = 1.0, **came
         sink=sink,
         metrics=IngestMetrics(),
         latency=CaptureToStored(lambda camera, age_s: None),
-        load=Load(),
+        load=Load(clock),
         totals=LiveTotals(),
     )
 

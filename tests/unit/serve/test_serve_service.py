@@ -174,10 +174,42 @@ def test_a_body_that_trickles_or_breaks_off_is_given_up(
 
 
 def test_overload_says_when_to_come_back(stage: Stage) -> None:
-    response = stage.call("POST", "/v1/detect", body(3))
+    response = stage.call("POST", "/v1/detect", body(3, offered_frames=9, dropped_frames=8))
     assert response.status_code == 429
+    assert json.loads(bytes(response.body))["load_counted"] is True
+    assert (stage.service.totals.offered_frames, stage.service.totals.sender_dropped_frames) == (9, 8)
     assert int(response.headers["retry-after"]) >= 1
     assert "at most 2 waiting frames" in error_of(response)
+
+
+def test_the_load_of_a_request_that_broke_off_is_not_counted(stage: Stage) -> None:
+    """Its sender tells it again."""
+    whole = body(1, offered_frames=9, dropped_frames=8)
+
+    async def leave() -> None:
+        service = stage.service
+        service.batcher = Batcher(streams=1, capacity_frames=2)  # never started: nothing is answered
+        asking = asyncio.create_task(service.handle(request("POST", "/v1/detect", [whole])))
+        while not service.batcher.stats().queued_frames:  # noqa: ASYNC110 - a thread's count
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(leave())
+    assert stage.service.totals.offered_frames == 0
+    assert stage.call("POST", "/v1/detect", whole[:-1]).status_code == 400
+    assert stage.service.meter.stats().dropped_fps == 0
+
+
+def test_frames_of_low_priority_are_no_load(stage: Stage) -> None:
+    """Videos take what cameras leave over; no replica is started for them."""
+    assert stage.call("POST", "/v1/detect", body(2, priority=-1)).status_code == 200
+    assert stage.service.meter.stats().offered_fps == 0
+    assert stage.batcher.live_busy_s() == 0 < stage.batcher.stats().busy_s
+    assert stage.call("POST", "/v1/detect", body(2)).status_code == 200
+    assert stage.service.meter.stats().offered_fps > 0
+    assert 0 < stage.batcher.live_busy_s() < stage.batcher.stats().busy_s
 
 
 def test_health_follows_the_default_model(make_bundle: MakeBundle) -> None:

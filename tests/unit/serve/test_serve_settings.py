@@ -46,8 +46,10 @@ def test_a_config_finds_its_models_beside_itself(make_bundle: MakeBundle) -> Non
         ({"models": [{"name": "a", "pth": "x"}]}, "models.0.pth: unknown key; allowed are name, path"),
         ({"people": {"surprise": 1}}, "people.surprise: unknown key; allowed are enabled, max_image_bytes"),
         ({"models": [{"name": "A B"}]}, "models.0.name: "),
+        ({"autoscaling": {"target": 1}}, "autoscaling.target: unknown key; allowed are upscale_delay_s,"),
+        ({"replicas": 3, "max_replicas": 2}, "max_replicas: expected at least replicas (3), got 2; or leave"),
     ],
-    ids=["unknown", "bound", "empty", "nested", "people", "name"],
+    ids=["unknown", "bound", "empty", "nested", "people", "name", "autoscaling", "range"],
 )
 def test_each_mistake_in_the_config_has_its_message(tmp_path: Path, values: Any, expected: str) -> None:
     path = config(tmp_path, **values)

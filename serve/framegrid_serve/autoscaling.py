@@ -1,0 +1,124 @@
+"""Ray Serve's custom autoscaling policy `framegrid_serve.autoscaling:FramesPolicy`: a shell around `sizing`.
+
+Ray calls it from the controller's loop, so it does no I/O and never raises: whatever goes wrong, the number
+of replicas stays. Ray applies min_replicas, max_replicas and the delays to what it returns. Ages are by this
+process's monotonic clock, from when a report last changed: clocks of other nodes are not trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from framegrid_serve.sizing import (
+    METRIC_NAMES,
+    Decision,
+    Fleet,
+    Limit,
+    Peak,
+    ReplicaStats,
+    SizingSettings,
+    decide,
+    demand_of,
+)
+
+if TYPE_CHECKING:
+    from ray.serve.config import AutoscalingContext
+
+logger = logging.getLogger(__name__)
+
+# Replicas report every second; one that was silent for so long hangs, is gone, or its node's clock jumped.
+STALE_S = 10.0
+# Wall clock against monotonic clock between two calls; beyond this somebody set the clock.
+_CLOCK_STEP_S = 1.0
+
+
+class FramesPolicy:
+    """See the module. `policy_kwargs` are the fields of SizingSettings; a change restarts the replicas."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        **settings: float,
+    ) -> None:
+        unknown = sorted(set(settings) - set(SizingSettings.__dataclass_fields__))
+        if unknown:
+            allowed = ", ".join(SizingSettings.__dataclass_fields__)
+            raise ValueError(f"policy_kwargs.{unknown[0]}: unknown key; allowed are {allowed}")
+        self.settings = SizingSettings(**settings)
+        self.last: Decision | None = None
+        self._clock = clock
+        self._peak = Peak()
+        self._seen: dict[
+            Any, tuple[float, float]
+        ] = {}  # replica -> its newest report's time, ours when it came
+        self._last_call: tuple[float, float] | None = None
+        self._failures = 0
+
+    def __call__(self, ctx: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        try:
+            self.last = self._decide(ctx)
+            self._failures = 0
+            return self.last.desired, {}
+        except Exception:  # the controller's loop must go on
+            self._failures += 1
+            if self._failures & (self._failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, ... in a row
+                logger.exception("autoscaling left as it is", extra={"failures": self._failures})
+            return ctx.target_num_replicas, {}
+
+    def _decide(self, ctx: AutoscalingContext) -> Decision:
+        now_s = self._clock()
+        fleet = Fleet(
+            running=ctx.current_num_replicas,
+            target=ctx.target_num_replicas,
+            min_replicas=ctx.capacity_adjusted_min_replicas,
+            max_replicas=ctx.capacity_adjusted_max_replicas,
+            reports=self._reports(ctx, now_s),
+        )
+        demand = demand_of(fleet.reports)
+        peak = 0.0
+        if demand is not None:
+            peak = self._peak.add(now_s, demand.replicas, ctx.config.downscale_delay_s)
+        if self._clock_was_set(ctx.current_time, now_s):
+            # Ray times its delays by the wall clock; seeing no wish for a change it starts them afresh.
+            reason = "this node's clock was set: left as it is"
+            return Decision(fleet.target, fleet.target, Limit.NONE, reason, demand)
+        return decide(fleet, demand, peak, self.settings)
+
+    def _reports(self, ctx: AutoscalingContext, now_s: float) -> list[ReplicaStats]:
+        """Recent reports of running replicas."""
+        metrics: Mapping[str, Mapping[Any, Any]] = ctx.raw_metrics or {}
+        first = metrics.get(METRIC_NAMES[0], {})
+        reports = []
+        seen = {}
+        for replica in ctx.running_replicas:
+            series = first.get(replica)
+            if not series:
+                continue
+            told_s = series[-1].timestamp
+            known = self._seen.get(replica)
+            came_s = known[1] if known is not None and known[0] == told_s else now_s
+            seen[replica] = (told_s, came_s)
+            if now_s - came_s > STALE_S:
+                continue
+            newest = {name: _newest(metrics.get(name, {}).get(replica)) for name in METRIC_NAMES}
+            report = ReplicaStats.from_metrics(newest)
+            if report is not None:
+                reports.append(report)
+        self._seen = seen
+        return reports
+
+    def _clock_was_set(self, wall_s: float | None, now_s: float) -> bool:
+        if wall_s is None:
+            return False
+        last, self._last_call = self._last_call, (wall_s, now_s)
+        if last is None:
+            return False
+        return abs((wall_s - last[0]) - (now_s - last[1])) > _CLOCK_STEP_S
+
+
+def _newest(series: Any) -> float:
+    return float(series[-1].value) if series else -1.0
