@@ -1,5 +1,5 @@
 """`upgrade`: a database of any earlier state becomes one of this program. Idempotent; safe from many
-processes.
+processes. One of a later state stays as it is, see `require_current`.
 
 Three layers in one transaction, under one advisory lock: Alembic's migrations (tables), the reconciler (what
 depends on the edition), the `bi` schema (views, comments, role). Everything or nothing.
@@ -47,7 +47,7 @@ class UpgradeResult:
 
 
 def head_revision() -> str:
-    """The revision that this program needs."""
+    """The revision that this program makes. Revisions are four digits: later ones compare as greater."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     if head is None:
         raise StoreError(
@@ -64,13 +64,26 @@ def current_revision(connection: psycopg.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def require_current(connection: psycopg.Connection) -> None:
-    """Raise `NotUpgradedError` unless the database is at this program's revision."""
+def require_current(connection: psycopg.Connection) -> str:
+    """The database's revision: this program's, or a later one that still takes programs like this one.
+
+    So a program can be rolled back while the schema stays. Raises `NotUpgradedError` when the schema is not
+    there or older, `StoreError` when it has gone too far for this program.
+    """
     found, wanted = current_revision(connection), head_revision()
-    if found != wanted:
+    if found is None or found < wanted:
         raise NotUpgradedError(
             f"expected schema revision {wanted}, got {found or 'no Framegrid schema'}; {UPGRADE_ADVICE}"
         )
+    if found > wanted:
+        row = connection.execute("SELECT oldest_program FROM framegrid.compatibility").fetchone()
+        oldest = row[0] if row else found
+        if wanted < oldest:
+            raise StoreError(
+                f"expected a schema that programs of revision {wanted} work with, got revision {found}, "
+                f"which needs programs of {oldest} or later; install a newer Framegrid"
+            )
+    return found
 
 
 def upgrade(database_url: str, settings: StoreSettings | None = None) -> UpgradeResult:
@@ -111,6 +124,8 @@ def _upgrade(transaction: Connection, settings: StoreSettings | None) -> Upgrade
     if not isinstance(raw, psycopg.Connection):
         raise StoreError(f"expected a psycopg connection, got {type(raw).__name__}; install psycopg 3")
     before = current_revision(raw)
+    if before is not None and before > head_revision():
+        return _left_alone(raw, require_current(raw))
     config = _config()
     config.attributes["connection"] = transaction
     command.upgrade(config, "head")
@@ -131,6 +146,16 @@ def _upgrade(transaction: Connection, settings: StoreSettings | None) -> Upgrade
     )
     logger.info("store is at revision %s, edition %s", result.revision, capabilities.edition)
     return result
+
+
+def _left_alone(connection: psycopg.Connection, revision: str) -> UpgradeResult:
+    """A newer program's schema, views and roles are its own; this one works with them."""
+    logger.info(
+        "store is at revision %s, newer than this program's %s, which works with it: nothing is changed",
+        revision,
+        head_revision(),
+    )
+    return UpgradeResult(revision, revision, probe(connection), (), (), False, ())
 
 
 def _config() -> Config:

@@ -13,7 +13,7 @@ from framegrid_store import retention
 from framegrid_store.capabilities import Capabilities, probe
 from framegrid_store.connect import connect, describe, sanitised
 from framegrid_store.errors import StoreError
-from framegrid_store.migrate import current_revision, head_revision
+from framegrid_store.migrate import current_revision, head_revision, require_current
 from framegrid_store.names import SCHEMA, TIME_TABLES
 
 
@@ -85,8 +85,10 @@ class SkewedRows:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`revision` None: never upgraded, and then the rest is empty. `lag_s`: now minus the newest coverage
-    row."""
+    """`revision` None: never upgraded; then, and when it is too old or too new, the rest is empty.
+
+    `lag_s`: now minus the newest coverage row.
+    """
 
     revision: str | None
     revision_wanted: str
@@ -116,7 +118,9 @@ def status(database_url: str) -> Status:
 def read_status(connection: psycopg.Connection) -> Status:
     """As `status`, over a connection of the owner's. Raises psycopg's errors."""
     capabilities, revision = probe(connection), current_revision(connection)
-    if revision != head_revision():
+    try:
+        require_current(connection)
+    except StoreError:
         return Status(revision, head_revision(), capabilities)
     tables = {name: _table(connection, name, capabilities) for name in TIME_TABLES}
     cameras, size_bytes, lag_s, late_after, future_after = connection.execute(

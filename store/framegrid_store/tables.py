@@ -265,6 +265,12 @@ ingest_batch = Table(
     Index("ingest_batch_stored_at", "stored_at"),
     comment="Ledger: a batch whose id is here is stored, and is not stored again",
 )
+compatibility = Table(
+    "compatibility",
+    metadata,
+    _column("oldest_program", Text, "Oldest revision whose programs work with this schema", primary_key=True),
+    comment="One row: how far a program may be rolled back while the schema stays",
+)
 site_reader = Table(
     "site_reader",
     metadata,

@@ -1,0 +1,23 @@
+"""How far a program may be rolled back.
+
+Revision ID: 0004
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the table with its row."""
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+
+
+def downgrade() -> None:
+    """Programs are rolled back, schemas are not."""
+    raise NotImplementedError("an older program works with this schema; nothing needs to be taken back")
