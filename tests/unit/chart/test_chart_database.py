@@ -45,6 +45,7 @@ def test_everybody_logs_in_with_the_least_rights_that_do(chart: Chart) -> None:
     rendered = chart(*EXTERNAL)
     assert database_key(rendered, "Job", "-migrate") == ("mine", "owner-url")
     assert database_key(rendered, "Deployment", "-ingest") == ("mine", "app-url")
+    assert database_key(rendered, "Deployment", "-dashboards") == ("mine", "bi-url")
     assert database_key(rendered, "Pod", "-test-counts") == ("mine", "bi-url")
 
 
