@@ -33,7 +33,15 @@ EVERYTHING = (
     "cameras[0].url=rtsp://192.0.2.5/stream",
 )
 # The chart sets them, and refuses them in a sentence of its own.
-OWN = {"cameras", "serve_url", "database_url", "http_host", "http_port", "store_spool_dir"}
+OWN = {
+    "cameras",
+    "serve_url",
+    "database_url",
+    "http_host",
+    "http_port",
+    "store_spool_dir",
+    "store_spool_bytes",
+}
 WAYS = {
     **{name: ((), name) for name in EXAMPLES},
     "kuberay, cnpg, everything on": (

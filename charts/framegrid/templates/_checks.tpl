@@ -50,7 +50,7 @@
 {{- end }}
 
 {{- define "framegrid.checkValues" -}}
-{{- range $key := list "cameras" "serve_url" "database_url" "http_host" "http_port" "store_spool_dir" }}
+{{- range $key := list "cameras" "serve_url" "database_url" "http_host" "http_port" "store_spool_dir" "store_spool_bytes" }}
   {{- if hasKey $.Values.ingest.settings $key }}
     {{- fail (printf "ingest.settings.%s is set by the chart; remove it" $key) }}
   {{- end }}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import yaml
 from chart.rendering import EXAMPLES, Rendered
 
 Chart = Callable[..., Rendered]
@@ -128,3 +129,28 @@ def test_every_secret_and_config_that_a_pod_names_is_there_with_its_key(rendered
             continue
         assert (kind, name) in held, f"{where}: no {kind} {name}"
         assert not key or key in held[kind, name], f"{where}: no key {key} in {kind} {name}"
+
+
+def spool_of(rendered: Rendered) -> tuple[int, dict[str, object]]:
+    """Bound (MiB) in ingest's settings, and the volume that it is on."""
+    settings = yaml.safe_load(rendered.one("ConfigMap", "-ingest")["data"]["ingest.yaml"])
+    spec = rendered.one("Deployment", "-ingest")["spec"]["template"]["spec"]
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "spool"]
+    assert settings["store_spool_dir"].startswith(f"{mount['mountPath']}/")
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "spool"]
+    return settings["store_spool_bytes"] // 2**20, volume
+
+
+@pytest.mark.parametrize(("mebibytes", "limit"), [(16, "84Mi"), (1024, "1344Mi"), (1_048_576, "1310784Mi")])
+def test_waiting_rows_are_bounded_well_below_what_the_pod_would_be_evicted_for(
+    chart: Chart, mebibytes: int, limit: str
+) -> None:
+    bound, volume = spool_of(chart("ray.mode=static", f"ingest.spool.mebibytes={mebibytes}"))
+    assert bound == mebibytes
+    assert volume == {"name": "spool", "emptyDir": {"sizeLimit": limit}}
+
+
+def test_waiting_rows_can_outlive_their_pod_on_a_claim_that_all_share(chart: Chart) -> None:
+    bound, volume = spool_of(chart("ray.mode=static", "ingest.spool.existingClaim=rows"))
+    assert bound == 1024
+    assert volume == {"name": "spool", "persistentVolumeClaim": {"claimName": "rows"}}

@@ -63,6 +63,10 @@ def test_the_schema_names_the_key_and_what_is_allowed(chart: Chart, values: list
             [STATIC, "ingest.autoscaling.minReplicas=11"],
             "ingest.autoscaling: expected minReplicas up to maxReplicas (10), got 11",
         ),
+        (
+            [STATIC, "ingest.settings.store_spool_bytes=1048576"],
+            "ingest.settings.store_spool_bytes is set by the chart; remove it",
+        ),
         ([STATIC, "ingest.settings.http_port=1"], "ingest.settings.http_port is set by the chart; remove it"),
         (
             [STATIC, "serve.deployment.user_config.default_model=gate"],
