@@ -33,8 +33,6 @@ KUBE_TOOLS = [
     "kube-proxy",
     "kubectl",
 ]
-# It wants newer libraries than this Kubernetes has, so it is a build of its own.
-METRICS_SERVER = "v0.9.0"
 DEBIAN_PACKAGES = {  # package -> a command or file that it brings, to know whether it is there
     "etcd-server": "etcd",
     "containerd": "containerd",
@@ -88,7 +86,7 @@ PAUSE_IMAGE = "localhost/pause:1"
 BUSYBOX_IMAGE = "localhost/busybox:1"
 COREDNS_IMAGE = f"localhost/coredns:{version('github.com/coredns/coredns')}"
 PROVISIONER_IMAGE = f"localhost/local-path-provisioner:{version('github.com/rancher/local-path-provisioner')}"
-METRICS_IMAGE = f"localhost/metrics-server:{METRICS_SERVER}"
+METRICS_IMAGE = f"localhost/metrics-server:{version('sigs.k8s.io/metrics-server')}"
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from urllib.request import urlopen
 
 import settings as s
 
+HELM = "helm.sh/helm/v3/cmd/helm"
+METRICS_SERVER = "sigs.k8s.io/metrics-server/cmd/metrics-server"
 KUBERNETES = [f"k8s.io/kubernetes/cmd/{tool}" for tool in s.KUBE_TOOLS]
 # One call of `go build` each; the provisioner imports a library under a spelling of its own, so it is apart.
 BUILDS = {
-    "kubernetes": [*KUBERNETES, "helm.sh/helm/v3/cmd/helm", "./coredns", "./pause"],
+    "kubernetes": [*KUBERNETES, HELM, METRICS_SERVER, "./coredns", "./pause"],
     "local-path-provisioner": ["github.com/rancher/local-path-provisioner"],
 }
-METRICS_SERVER = f"sigs.k8s.io/metrics-server/cmd/metrics-server@{s.METRICS_SERVER}"
 
 
 def say(text: str) -> None:
@@ -38,7 +39,7 @@ def missing() -> list[str]:
     packages = [
         p for p, command in s.DEBIAN_PACKAGES.items() if not shutil.which(command, path=search_path())
     ]
-    builds = [name for name in [*BUILDS, "metrics-server", "busybox"] if stamp(name) != wanted(name)]
+    builds = [name for name in [*BUILDS, "busybox"] if stamp(name) != wanted(name)]
     return [p for p in packages if not Path(s.DEBIAN_PACKAGES[p]).exists()] + builds
 
 
@@ -51,7 +52,6 @@ def install() -> None:
         timed(f"apt-get install {' '.join(packages)}", lambda: install_packages(packages))
     steps: dict[str, Callable[[], None]] = {
         **{name: lambda name=name: build(BUILDS[name]) for name in BUILDS},  # type: ignore[misc]
-        "metrics-server": lambda: go("install", "-ldflags=-s -w", METRICS_SERVER),
         "busybox": extract_busybox,
     }
     for name, step in steps.items():
@@ -71,7 +71,7 @@ def stamp(name: str) -> str:
 def wanted(name: str) -> str:
     """What they are to be built from."""
     if name not in BUILDS:
-        return METRICS_SERVER if name == "metrics-server" else "busybox-static"
+        return "busybox-static"
     digest = hashlib.sha256(" ".join(BUILDS[name]).encode())
     for file in sorted(s.GO_MOD.parent.rglob("*")):
         if file.is_file():
@@ -113,26 +113,25 @@ def extract_busybox() -> None:
 # -- Go
 
 
-def build(packages: list[str]) -> None:
-    """Build packages of programs/go.mod as static programs."""
+def build(packages: list[str], folder: Path = s.BIN) -> None:
+    """Build packages of programs/go.mod as static programs into a folder."""
     # Without these the API server reports v0.0.0, which clients refuse; helm templates for Kubernetes 1.20.
     major, minor, _ = s.KUBERNETES.removeprefix("v").split(".")
     stamps = {"gitVersion": s.KUBERNETES, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = [f"-X {m}.{k}={v}" for m in VERSIONED for k, v in stamps.items()]
-    flags += [f"-X {HELM}Major={major}", f"-X {HELM}Minor={minor}"]
-    go("build", f"-ldflags=-s -w {' '.join(flags)}", "-o", f"{s.BIN}/", *packages)
+    flags += [f"-X {HELM_TEMPLATES_FOR}Major={major}", f"-X {HELM_TEMPLATES_FOR}Minor={minor}"]
+    go("build", f"-ldflags=-s -w {' '.join(flags)}", "-o", f"{folder}/", *packages)
 
 
 VERSIONED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-HELM = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+HELM_TEMPLATES_FOR = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
 
 
 def go(*args: str) -> None:
-    """Run go in programs/, for static programs into BIN."""
+    """Run go in programs/, for static programs."""
     # GOFLAGS is set whole: the caller's flags would make another key of the build cache.
     flags = {
         "CGO_ENABLED": "0",
-        "GOBIN": str(s.BIN),
         "GOFLAGS": "-trimpath -buildvcs=false",
         "GOTOOLCHAIN": "local",
     }

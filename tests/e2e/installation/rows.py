@@ -77,6 +77,19 @@ class Rows:
         with psycopg.connect(self.url, connect_timeout=5) as connection:
             return connection.execute(statement, values).fetchall()
 
+    def execute(self, statement: Any) -> None:
+        """A statement without an answer, as the schema's owner."""
+        with psycopg.connect(self.url, connect_timeout=5) as connection:
+            connection.execute(statement)
+
+    def maintained_s(self) -> float:
+        """Unix time of the last roll-up that went well."""
+        ((ran_s,),) = self.query(
+            "SELECT coalesce(max(extract(epoch FROM ran_at)), 0)::float8 FROM framegrid.maintenance_task"
+            " WHERE task = 'rollup' AND error = ''"
+        )
+        return float(ran_s)
+
     def newest_s(self) -> dict[str, float]:
         """Camera -> start of its newest interval with a processed frame; {} while the database is away."""
         try:
