@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: the default on x86. Reads its own IR and ONNX.
 
-One executable per input shape, a bounded number of them; `threads` streams of one thread each, which
-measured faster than one stream of many threads and does not fall apart when a core is busy elsewhere.
+One executable per input shape, a bounded number of them: the shapes that come first, and the square, into
+which any other picture is padded. `threads` streams of one thread each, which measured faster than one stream
+of many threads and does not fall apart when a core is busy elsewhere.
 The precision hint stays OpenVINO's own (bfloat16 where AMX is): forcing f16 turns AMX off.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -21,10 +22,14 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 from framegrid_serve.bundle import Bundle, Layout, rect_shape
 from framegrid_serve.engines.base import USUAL_PICTURE, EngineSettings, Floats
 from framegrid_serve.errors import ModelError
-from framegrid_serve.preprocess import Image
+from framegrid_serve.preprocess import PAD_VALUE, Image
 
 T = TypeVar("T")
 Shape = tuple[int, int]
+
+# Compiling takes as long as about 30 frames. A shape without an executable gets one, in place of the least
+# recently used, after this many frames: compiling then costs a hundredth, whatever mixture of shapes comes.
+_COMPILE_AFTER_FRAMES = 3000
 
 
 class OpenVinoEngine:
@@ -51,11 +56,15 @@ class OpenVinoEngine:
             )
         self.output_shape = _shape_of(self._model.outputs[0])
         self._fixed_shape = None if bundle.manifest.dynamic else _fixed_shape(self._model, bundle)
+        self._square = (bundle.manifest.input_size,) * 2
+        # Padding moves no box, but for raw YOLOX, whose cells are counted from the picture's own shape.
+        self._may_pad = bundle.manifest.dynamic and bundle.manifest.layout is not Layout.YOLOX
+        self._padded_frames: Counter[Shape] = Counter()
         self._pools: OrderedDict[Shape, Future[_Pool]] = OrderedDict()
         self._lock = threading.Lock()
         # The shape that nearly every camera has, and that the detector warms up with: compiled once.
         usual = rect_shape(*USUAL_PICTURE, bundle.manifest.input_size)
-        self.precision = self._pool(self._fixed_shape or usual).precision
+        self.precision = self._pool(self._fixed_shape or usual)[1].precision
         if any(node.get_type_name() == "FakeQuantize" for node in self._model.get_ops()):
             self.precision = "int8"  # the hint speaks of the layers that were left as they are
 
@@ -64,7 +73,8 @@ class OpenVinoEngine:
         if len(images) != 1:
             raise ValueError(f"expected one picture (max_batch is 1), got {len(images)}")
         image = images[0]
-        pool = self._pool((image.shape[0], image.shape[1]))
+        shape, pool = self._pool((image.shape[0], image.shape[1]))
+        image = _padded(image, shape)
         request = pool.idle.get()
         try:
             request.infer({0: image[np.newaxis]}, share_inputs=True, share_outputs=True)
@@ -77,17 +87,21 @@ class OpenVinoEngine:
         with self._lock:
             self._pools.clear()
 
-    def _pool(self, shape: Shape) -> _Pool:
-        """The executable for a shape. The first caller compiles it; others of that shape wait for it."""
-        if self._fixed_shape is not None and shape != self._fixed_shape:
-            raise ValueError(f"expected pictures of {self._fixed_shape}, got {shape}")
+    def _pool(self, wanted: Shape) -> tuple[Shape, _Pool]:
+        """The executable for a shape, and its own shape, which may be larger.
+
+        The first caller of a shape compiles it; others of that shape wait for it.
+        """
+        if self._fixed_shape is not None and wanted != self._fixed_shape:
+            raise ValueError(f"expected pictures of {self._fixed_shape}, got {wanted}")
         with self._lock:
+            shape = self._shape_for(wanted)
             future = self._pools.get(shape)
             mine = future is None
             if future is None:
                 future = self._pools[shape] = Future()
                 while len(self._pools) > self._max_shapes:
-                    self._pools.popitem(last=False)
+                    self._evict()
             else:
                 self._pools.move_to_end(shape)
         if mine:
@@ -98,7 +112,24 @@ class OpenVinoEngine:
                     self._pools.pop(shape, None)
                 future.set_exception(error)
                 raise
-        return future.result()
+        return shape, future.result()
+
+    def _shape_for(self, wanted: Shape) -> Shape:
+        """The shape to run a picture at: its own while there is room, else the smallest that holds it."""
+        reserved = 0 if self._square in (wanted, *self._pools) else 1
+        if wanted in self._pools or len(self._pools) + reserved < self._max_shapes or not self._may_pad:
+            return wanted
+        self._padded_frames[wanted] += 1
+        if self._padded_frames[wanted] > _COMPILE_AFTER_FRAMES:
+            del self._padded_frames[wanted]
+            return wanted
+        holding = [shape for shape in self._pools if shape[0] >= wanted[0] and shape[1] >= wanted[1]]
+        return min(holding, key=lambda shape: shape[0] * shape[1], default=self._square)
+
+    def _evict(self) -> None:
+        """Let go of the least recently used executable; the square, which holds every picture, last."""
+        oldest = next((shape for shape in self._pools if shape != self._square), self._square)
+        del self._pools[oldest]
 
     def _compile(self, shape: Shape) -> _Pool:
         height, width = shape
@@ -149,6 +180,15 @@ def _with_preprocessing(model: ov.Model, layout: Layout, shape: Shape) -> ov.Mod
         steps.convert_color(ColorFormat.RGB)
         steps.scale(255.0)
     return processor.build()
+
+
+def _padded(image: Image, shape: Shape) -> Image:
+    """The picture with grey added at the right and the bottom, where it moves no box."""
+    if image.shape[:2] == shape:
+        return image
+    canvas = np.full((*shape, 3), PAD_VALUE, np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
 
 
 def _shape_of(port: Any) -> tuple[int, ...]:

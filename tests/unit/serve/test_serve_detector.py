@@ -92,6 +92,34 @@ def test_a_dynamic_network_takes_every_shape_and_keeps_a_bounded_number(
     assert {answer.status for answer in answers} == {FrameStatus.OK}
 
 
+def test_shapes_beyond_the_bound_are_padded_not_compiled_until_they_are_many(
+    make_bundle: MakeBundle, jpeg: MakeJpeg, one_person: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("framegrid_serve.engines.openvino_engine._COMPILE_AFTER_FRAMES", 5)
+    compiled: list[tuple[int, int]] = []
+    compile_as_before = OpenVinoEngine._compile
+
+    def spy(engine: OpenVinoEngine, shape: tuple[int, int]) -> Any:
+        compiled.append(shape)
+        return compile_as_before(engine, shape)
+
+    monkeypatch.setattr(OpenVinoEngine, "_compile", spy)
+    bundle = make_bundle(one_person, dynamic=True)
+    few = Detector(bundle, EngineSettings(shapes=2, engine="openvino"))
+    assert compiled == [(64, 64)]  # 16:9 at this size is the square
+    tall, wide = jpeg(64, 20), jpeg(20, 64)
+    own_shape = few.detect([tall])[0]
+    assert compiled == [(64, 64), (64, 32)]
+    padded = few.detect([wide] * 5)
+    assert compiled == [(64, 64), (64, 32)], "a third shape must not be compiled: it is padded"
+    again = few.detect([wide])[0]
+    assert compiled[2:] == [(32, 64)], "the sixth frame of it is worth an executable of its own"
+    np.testing.assert_allclose(padded[0].boxes_xyxy, again.boxes_xyxy, atol=1e-6)
+    few.detect([jpeg(64, 64)])
+    assert len(compiled) == 3, "the square, which holds every picture, is never given away"
+    assert own_shape.status is FrameStatus.OK
+
+
 class FakeEngine:
     """An engine of a GPU's kind: one stream, batches; it remembers them, and fails on black pictures."""
 
