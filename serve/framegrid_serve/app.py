@@ -10,29 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-from framegrid_serve.batcher import Batcher
-from framegrid_serve.bundle import Bundle
-from framegrid_serve.bundle_cache import BundleCache
-from framegrid_serve.detector import Detector
-from framegrid_serve.engines.base import EngineSettings
-from framegrid_serve.errors import ModelError
-from framegrid_serve.golden import check_golden
 from framegrid_serve.metrics import Publisher
-from framegrid_serve.people.app import PeopleApi
-from framegrid_serve.people.settings import PeopleSettings
-from framegrid_serve.registry import ModelRegistry
-from framegrid_serve.service import DetectService
+from framegrid_serve.replica import Replica, ReplicaSettings
 from framegrid_serve.spec import ServingConfig
-from framegrid_serve.trial import prune_cache, try_bundle
-from framegrid_serve.wire import MAX_FRAMES
 
 logger = logging.getLogger(__name__)
 
@@ -41,43 +27,12 @@ DEPLOYMENT_NAME = "detector"
 _STUCK_BATCH_S = 60.0
 
 
-class ReplicaSettings(BaseModel):
-    """The `args` of the application: what a replica may use."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cpus_per_replica: int = Field(default=1, ge=1, le=256)  # engine streams, one thread each
-    gpus_per_replica: float = Field(default=0, ge=0, le=16)
-    # About a second of work on a slow core; more would only be answered late.
-    queue_frames: int = Field(default=128, ge=MAX_FRAMES, le=100_000)
-    # Requests in one replica at a time: Ray's own bound, far above what the queue lets wait.
-    max_ongoing_requests: int = Field(default=256, ge=1, le=10_000)
-    engine: str = ""
-    # What may be kept between starts: compiled networks, and notes on models that passed their trial.
-    cache_dir: Path | None = None
-    people: PeopleSettings = PeopleSettings()
-
-
 class DetectorReplica:
     """One replica: models, a queue, engine workers, HTTP. See `DetectService` for the routes."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        parsed = ReplicaSettings.model_validate(settings)
-        engine = EngineSettings(
-            threads=parsed.cpus_per_replica, engine=parsed.engine, cache_dir=parsed.cache_dir
-        )
-        registry = ModelRegistry(
-            lambda bundle: checked_detector(bundle, engine),
-            trial=lambda bundle: try_bundle(bundle, engine, passed_dir=parsed.cache_dir),
-            locate=BundleCache(parsed.cache_dir / "bundles" if parsed.cache_dir else None).locate,
-        )
-        batcher = Batcher(streams=parsed.cpus_per_replica, capacity_frames=parsed.queue_frames)
-        batcher.start()
-        self._service = DetectService(registry, batcher)
-        self._people: PeopleApi | None = None
-        if parsed.people.enabled:
-            self._people = PeopleApi(self._service, parsed.people)
-            self._service.mount(self._people.app)
+        self._replica = Replica(ReplicaSettings.model_validate(settings))
+        self._service = self._replica.service
         self._publisher = Publisher(self._service)
         # One thread: configs are applied in the order they came.
         self._loader = ThreadPoolExecutor(1, "model-loader")
@@ -90,9 +45,7 @@ class DetectorReplica:
         if self._configured:
             loop.run_in_executor(self._loader, self._service.registry.apply, config)
             return
-        problems = await loop.run_in_executor(self._loader, self._service.registry.apply, config)
-        if not self._service.registry.ready():
-            raise ModelError("; ".join(problems))
+        await loop.run_in_executor(self._loader, self._replica.start, config)
         self._configured = True
 
     async def __call__(self, request: Request) -> Response:
@@ -112,18 +65,8 @@ class DetectorReplica:
     def __del__(self) -> None:
         # Serve calls this at a graceful stop, after the last request.
         self._publisher.stop()
-        self._service.batcher.stop()
-        if self._people is not None:
-            self._people.close()
+        self._replica.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
-
-
-def checked_detector(bundle: Bundle, engine: EngineSettings) -> Detector:
-    """The detector, seen to find on this machine what its bundle says. Raises ModelError."""
-    detector = Detector(bundle, engine)
-    check_golden(detector)
-    prune_cache(engine.cache_dir)
-    return detector
 
 
 def build_app(args: dict[str, Any]) -> serve.Application:

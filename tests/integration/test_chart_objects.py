@@ -187,8 +187,9 @@ def test_ray_takes_the_serve_config(rendered: Rendered) -> None:
     (deployment,) = application.deployments
     assert application.import_path == "framegrid_serve.app:build_app"
 
-    from framegrid_serve.app import DEPLOYMENT_NAME, ReplicaSettings
+    from framegrid_serve.app import DEPLOYMENT_NAME
     from framegrid_serve.registry import ServingConfig
+    from framegrid_serve.replica import ReplicaSettings
 
     assert deployment.name == DEPLOYMENT_NAME
     ReplicaSettings.model_validate(application.args)

@@ -25,8 +25,8 @@ class EngineSettings(BaseModel):
 
     # Cores of this replica. Every library is told; they would otherwise count the host's cores.
     threads: int = Field(default=1, ge=1, le=1024)
-    # Compiled input shapes kept per model: a site has a handful of picture shapes; others are padded to one of
-    # these. About 20 MB each and thread (nano).
+    # Compiled input shapes kept per model: a site has a handful of picture shapes; others are padded to one
+    # of these. About 20 MB each and thread (nano).
     shapes: int = Field(default=8, ge=1, le=64)
     # Where OpenVINO keeps compiled models between starts; none by default.
     cache_dir: Path | None = None

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from chart.rendering import CHART, NAMESPACE, RefusedError, Rendered
 from framegrid_ingest.videos.settings import VideoSettings
-from framegrid_serve.app import ReplicaSettings
 from framegrid_serve.people.settings import PeopleSettings
+from framegrid_serve.replica import ReplicaSettings
 
 Chart = Callable[..., Rendered]
 ADDRESS = f"http://fg-framegrid-videos.{NAMESPACE}.svc:9481"

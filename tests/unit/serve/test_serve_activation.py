@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import simplejpeg
 import yaml
-from framegrid_serve.app import checked_detector
 from framegrid_serve.bundle import Bundle, load_bundle
 from framegrid_serve.detector import Detector
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.errors import ModelError
 from framegrid_serve.golden import check_golden, golden_boxes
 from framegrid_serve.registry import ModelRegistry
+from framegrid_serve.replica import checked_detector
 from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig
 from framegrid_serve.trial import try_bundle
 from framegrid_serve.watch import WatchSettings
