@@ -14,6 +14,8 @@ from framegrid_serve.bundle import load_bundle, rect_shape
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "framegrid" / "bench"
 DATA = Path(os.environ.get("FRAMEGRID_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
+# 128 train and 128 val pictures with labels.
+COCO = DATA / "coco128"
 # One person at a time walks through the picture; counted by eye.
 VISITS = DATA / "videos" / "one-by-one-person-detection.mp4"
 VISITS_TRUE = 6

@@ -10,15 +10,16 @@ from framegrid_serve.bundle import load_bundle
 from framegrid_serve.quantize import quantize
 
 from framegrid_local.bench import inputs
+from framegrid_local.bench.unavailable import UnavailableError
 
 _CALIBRATION = 128  # all train pictures
 
 
 def measure_int8() -> dict[str, Any]:
     """int8_size_ratio (files over FP32's) and int8_map_loss (points of mAP50-95 against the full form)."""
-    data = inputs.DATA / "coco128"
+    data = inputs.COCO
     if not data.is_dir():
-        raise RuntimeError(f"expected {data} (128 train and 128 val pictures); set FRAMEGRID_TEST_DATA")
+        raise UnavailableError(f"expected {data} (128 train and 128 val pictures); set FRAMEGRID_TEST_DATA")
     bundle = load_bundle(inputs.bundle(inputs.weights(), 640))
     with tempfile.TemporaryDirectory(prefix="fg-bench-") as folder:
         result = quantize(

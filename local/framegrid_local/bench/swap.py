@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
-import select
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from framegrid_serve.activation import COMPILED, activate, running_serve
 from framegrid_serve.bundle import Bundle, Manifest, file_sha256, load_bundle, write_manifest
 from framegrid_serve.engines.base import EngineSettings
@@ -33,14 +27,13 @@ from framegrid_serve.wire import (
 )
 from framegrid_serve.workshop import resolve
 
-from framegrid_local import ports
 from framegrid_local.bench import inputs
 from framegrid_local.bench.serve_load import read_jpegs
+from framegrid_local.bench.serving import Serving, serving
 
 MODEL = "street-sim"
 SWAPS = 100
 CLIENTS = 2
-_READY_S = 180.0
 _STOP_S = 60.0
 
 
@@ -56,7 +49,7 @@ def measure_swap() -> dict[str, Any]:
         for bundle in bundles:
             try_bundle(bundle, EngineSettings(), passed_dir=folder / "state" / COMPILED)
         jpegs = read_jpegs(inputs.video(), 16, bundles[0].manifest.input_size)
-        with _serving(folder) as port, Clients(port, jpegs) as clients:
+        with _serving(folder) as server, Clients(server.port, jpegs) as clients:
             took_s = [_swap(library, bundles[(turn + 1) % 2], folder / "state") for turn in range(SWAPS)]
     return {
         "swap_s": round(statistics.median(took_s), 3),
@@ -140,36 +133,7 @@ def _version(library: Library, version: str) -> Bundle:
         return library.keep(write_manifest(made, Manifest.model_validate(values)))
 
 
-@contextmanager
-def _serving(folder: Path) -> Iterator[int]:
-    """`python -m framegrid_serve` on the library in `folder`; gives its port."""
-    port = ports.free_port()
-    config = {
-        "http_port": port,
-        "state_dir": "state",
-        "models": [{"name": MODEL, "path": f"models/{MODEL}"}],
-        "watch": {"window_s": 1},
-    }
-    path = folder / "serve.yaml"
-    path.write_text(yaml.safe_dump(config))
-    log_path = folder / "serve.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "framegrid_serve", "--config", str(path)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    assert process.stdout is not None
-    try:
-        readable, _, _ = select.select([process.stdout], [], [], _READY_S)
-        line = process.stdout.readline() if readable else b""
-        if not line:
-            raise RuntimeError(f"serve did not start: {log_path.read_text()[-500:]}")
-        json.loads(line)
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        finally:
-            process.stdout.close()
+def _serving(folder: Path) -> AbstractContextManager[Serving]:
+    """Serve on the library in `folder`."""
+    models = [{"name": MODEL, "path": f"models/{MODEL}"}]
+    return serving(folder, models=models, watch={"window_s": 1})
