@@ -27,6 +27,7 @@ from framegrid_serve.engines.cpu import cpu_model
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
+from framegrid_local.bench.frames import measure_frames
 from framegrid_local.bench.int8 import measure_int8
 from framegrid_local.bench.peers.compare import measure_peers
 from framegrid_local.bench.sampling import measure_sampling
@@ -65,6 +66,7 @@ FLOORS = {
 CEILINGS = {
     "p95_ms": 500.0,
     "bi_minute_query_ms": 50.0,
+    "frame_bytes_ratio": 1 / 60,
     "int8_size_ratio": 0.35,
     "int8_map_loss": 1.0,  # points
     "vs_litserve_map_loss": 1.0,
@@ -287,6 +289,7 @@ def measure_counting() -> dict[str, Any]:
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
+    "frames": measure_frames,
     "int8": measure_int8,
     "peers": measure_peers,
     "roll_ups": measure_roll_ups,

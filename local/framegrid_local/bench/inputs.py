@@ -23,8 +23,11 @@ VISITS_TRUE = 6
 
 def video() -> Path:
     """A recording in H.264."""
-    if VISITS.exists():
-        return VISITS
+    return VISITS if VISITS.exists() else _simulated()
+
+
+def _simulated() -> Path:
+    """A street at 1080p, made once."""
     from framegrid_local.bench.sampling import write_video
 
     path = CACHE / "street.mp4"
@@ -32,6 +35,12 @@ def video() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path)
     return path
+
+
+def video_1080p() -> Path:
+    """A recording of 1920x1080."""
+    given = DATA / "videos" / "dg_TrafficHD_short.mp4"
+    return given if given.exists() else _simulated()
 
 
 def weights() -> Path:
