@@ -74,6 +74,7 @@ CEILINGS = {
     "shadow_overhead": 0.10,
     "swap_s": 1.0,
     "swap_failed": 0.0,
+    "swap_memory_growth": 0.05,
 }
 # Over the held-out clips: of the sums, and of the worst clip.
 COUNT_ERROR, COUNT_ERROR_WORST = 0.02, 0.10

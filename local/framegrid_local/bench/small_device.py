@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from framegrid_serve.quantize import quantize
 
 from framegrid_local.bench import inputs
 from framegrid_local.bench.cgroup import Cgroup, cgroup
-from framegrid_local.bench.serving import Serving, serving
+from framegrid_local.bench.process_tree import tree_bytes
+from framegrid_local.bench.serving import serving
 from framegrid_local.bench.unavailable import UnavailableError
 
 CPUS, MEMORY_BYTES = 0.5, 512 * 1024 * 1024
@@ -44,7 +44,7 @@ def measure_small_device() -> dict[str, Any]:
         folder = Path(name) / "ray"
         folder.mkdir()
         with serving(folder, models=models) as server:
-            ray_bytes = _tree_bytes(server)
+            ray_bytes = tree_bytes(server.pid)
     runs.sort(key=lambda run: run["fps"])
     middle = runs[len(runs) // 2]
     return {
@@ -71,23 +71,6 @@ def _run(folder: Path, models: list[dict[str, str]], group: Cgroup) -> dict[str,
             "anonymous_mib": round(group.anonymous_bytes / _MIB, 1),
             "peak_mib": round(group.peak_bytes / _MIB, 1),
         }
-
-
-def _tree_bytes(server: Serving) -> int:
-    """Memory of a server with all its processes, from Linux; what they share is counted once."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # ended meanwhile
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    tree = {server.pid}
-    while more := {child for child, parent in parents.items() if parent in tree} - tree:
-        tree |= more
-    total_kib = 0
-    for pid in tree:
-        with suppress(OSError):
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total_kib += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total_kib * 1024
 
 
 def _int8_bundle() -> Bundle:

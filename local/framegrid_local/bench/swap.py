@@ -28,11 +28,13 @@ from framegrid_serve.wire import (
 from framegrid_serve.workshop import resolve
 
 from framegrid_local.bench import inputs
+from framegrid_local.bench.process_tree import tree_bytes
 from framegrid_local.bench.serve_load import read_jpegs
 from framegrid_local.bench.serving import Serving, serving
 
 MODEL = "street-sim"
 SWAPS = 100
+MEMORY_EVERY = 5
 CLIENTS = 2
 _STOP_S = 60.0
 
@@ -50,12 +52,29 @@ def measure_swap() -> dict[str, Any]:
             try_bundle(bundle, EngineSettings(), passed_dir=folder / "state" / COMPILED)
         jpegs = read_jpegs(inputs.video(), 16, bundles[0].manifest.input_size)
         with _serving(folder) as server, Clients(server.port, jpegs) as clients:
-            took_s = [_swap(library, bundles[(turn + 1) % 2], folder / "state") for turn in range(SWAPS)]
+            took_s: list[float] = []
+            memory_bytes: list[int] = []
+            for turn in range(SWAPS):
+                took_s.append(_swap(library, bundles[(turn + 1) % 2], folder / "state"))
+                if (turn + 1) % MEMORY_EVERY == 0:
+                    memory_bytes.append(tree_bytes(server.pid))
     return {
         "swap_s": round(statistics.median(took_s), 3),
         "swap_failed": clients.failed,
-        "swap": {"swaps": SWAPS, "longest_s": round(max(took_s), 3), "frames_answered": clients.answered},
+        "swap_memory_growth": round(growth(memory_bytes), 4),
+        "swap": {
+            "swaps": SWAPS,
+            "longest_s": round(max(took_s), 3),
+            "frames_answered": clients.answered,
+            "memory_mib": [round(size / 2**20, 1) for size in memory_bytes],
+        },
     }
+
+
+def growth(memory_bytes: list[int]) -> float:
+    """Memory of the last third over that of the first, less 1; medians, since a replica loads meanwhile."""
+    third = max(1, len(memory_bytes) // 3)
+    return statistics.median(memory_bytes[-third:]) / statistics.median(memory_bytes[:third]) - 1
 
 
 class Clients:

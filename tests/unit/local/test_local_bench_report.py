@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from framegrid_local.bench import __main__ as bench
+from framegrid_local.bench.process_tree import tree_bytes
+from framegrid_local.bench.swap import growth
 from framegrid_local.bench.unavailable import UnavailableError
 
 
@@ -33,3 +37,23 @@ def test_what_a_machine_cannot_measure_is_in_the_report_with_its_reason(
     report = json.loads(out.read_text())
     assert report["not_measured"] == {"small_device": "expected root"}
     assert report["vs_litserve"] == 5.0
+
+
+def test_growth_compares_the_last_third_with_the_first_and_forgives_one_peak() -> None:
+    assert growth([100, 100, 100, 180, 100, 100]) == 0
+    assert growth([100, 110, 120, 130, 140, 150]) == pytest.approx(145 / 105 - 1)
+    assert growth([100]) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells memory in /proc")
+def test_memory_of_a_tree_holds_its_children() -> None:
+    alone = tree_bytes(os.getpid())
+    script = "data = bytearray(64 * 2**20); print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdin is not None
+        child.stdout.readline()
+        together = tree_bytes(os.getpid())
+        child.stdin.write(b"\n")
+    assert together - alone > 60 * 2**20
