@@ -27,6 +27,7 @@ from framegrid_serve.engines.cpu import cpu_model
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
+from framegrid_local.bench.engines import measure_engines
 from framegrid_local.bench.frames import measure_frames
 from framegrid_local.bench.int8 import measure_int8
 from framegrid_local.bench.peers.compare import measure_peers
@@ -290,6 +291,7 @@ def measure_counting() -> dict[str, Any]:
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
+    "engines": measure_engines,
     "frames": measure_frames,
     "int8": measure_int8,
     "peers": measure_peers,
