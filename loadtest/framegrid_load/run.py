@@ -9,7 +9,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 # Of the capacity: what one would plan a site for. The burst's peak is twice that, so beyond the capacity.
 RATED_SHARE = 0.7
 _LOCUST_MARGIN_S = 120.0
+_LARGEST_WIDTH = 1920
 
 
 class LoadError(RuntimeError):
@@ -44,7 +45,7 @@ class LoadPlan:
     fps: float = 10.0
     model: str = ""
     people: int = 2
-    width: int = 640
+    width: int = 0  # of the pictures; 0: the model's input size, to which ingest scales them
     unit_s: float = 10.0
     trial_s: float = 8.0
     confirm_s: float = 30.0
@@ -53,9 +54,9 @@ class LoadPlan:
 
 def run_load(plan: LoadPlan, tell: Callable[[str], None] = print) -> int:
     """Exit status: 0 when every threshold was kept. Raises LoadError, FleetError, GeneratorLimitError."""
-    served = check_target(plan.target)
+    plan, model = fitted(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
-    summary: dict[str, Any] = {"about": _about(plan, served), "thresholds": asdict(plan.thresholds)}
+    summary: dict[str, Any] = {"about": _about(plan, model), "thresholds": asdict(plan.thresholds)}
     cameras = plan.cameras
     if not cameras:
         tell(f"Capacity: cameras of {plan.fps:g} frames/s at p95 < {plan.thresholds.p95_ms:.0f} ms")
@@ -74,6 +75,16 @@ def run_load(plan: LoadPlan, tell: Callable[[str], None] = print) -> int:
         tell(f"FAILED {problem}")
     tell(f"Report: {plan.out / 'report.html'}")
     return 1 if summary["problems"] else 0
+
+
+def fitted(plan: LoadPlan) -> tuple[LoadPlan, dict[str, Any]]:
+    """The plan with pictures of the size that ingest would send, and the model. Raises LoadError."""
+    served = check_target(plan.target)
+    wanted = plan.model or served["default"]
+    model = next((one for one in served["models"] if one["name"] == wanted and "input_size" in one), None)
+    if model is None:
+        raise LoadError(f"expected model {wanted} to serve at {plan.target}, see GET {plan.target}/v1/models")
+    return replace(plan, width=plan.width or min(_LARGEST_WIDTH, model["input_size"])), model
 
 
 def check_target(url: str) -> dict[str, Any]:
@@ -171,12 +182,12 @@ def _problems(summary: dict[str, Any]) -> list[str]:
     return found
 
 
-def _about(plan: LoadPlan, served: dict[str, Any]) -> dict[str, Any]:
-    default = next(one for one in served["models"] if one["name"] == (plan.model or served["default"]))
+def _about(plan: LoadPlan, model: dict[str, Any]) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "target": plan.target,
-        "model": {key: default.get(key) for key in ("name", "version", "engine", "precision", "input_size")},
+        "model": {key: model.get(key) for key in ("name", "version", "engine", "precision", "input_size")},
+        "pictures": f"{plan.width} pixels wide",
         "fps": plan.fps,
         "people": plan.people,
         "generator": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

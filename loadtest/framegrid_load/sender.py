@@ -260,7 +260,7 @@ class Sender:
         batch.told = (0, 0)
 
     def _settle(self, arrival: Arrival, outcome: Outcome, now_s: float) -> None:
-        if outcome is not Outcome.OK and outcome is not Outcome.STALE:
+        if outcome is not Outcome.OK:  # stale ones too: serve takes the sender's word for all that is lost
             self._dropped += 1
         self._at(arrival).count(outcome, now_s - arrival.due_s)
 
