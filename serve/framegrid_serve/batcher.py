@@ -2,17 +2,16 @@
 
 One worker thread per engine stream. Whenever a worker is free it takes everything waiting for one model,
 up to that model's batch, so batches grow with load and a lone frame never waits for company. (Ray's own
-`@serve.batch` forms batches by a timer while the engine is busy.) A frame whose time is spent is answered
-STALE without being decoded. The queue is bounded: a request that does not fit is refused whole, at once,
-with the time after which it is worth trying again.
+`@serve.batch` forms batches by a timer while the engine is busy.) Whose turn it is: `waiting`. A frame that
+cannot be done in its time is answered STALE without being decoded. The queue is bounded: a request that does
+not fit, or whose turn would come too late, is refused whole, at once, with the time after which it is worth
+trying again.
 
 No Ray, no asyncio: `submit` returns a `concurrent.futures.Future`. Cancelling it drops what still waits.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
 import time
@@ -24,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from framegrid_serve.errors import OverloadError
 from framegrid_serve.service_time import ServiceTime
+from framegrid_serve.waiting import WaitingFrames
 from framegrid_serve.wire import Buffer, FrameResult, FrameStatus
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class _Ticket:
 class _Job:
     """One frame of a request."""
 
+    camera: str
     detector: Detects
     jpeg: Buffer
     min_score: float
@@ -93,8 +94,7 @@ class Batcher:
         self._capacity_frames = capacity_frames
         self._clock = clock
         self._ready = threading.Condition()
-        self._queue: list[tuple[int, int, _Job]] = []  # heap: highest priority, then oldest
-        self._order = itertools.count()
+        self._waiting: WaitingFrames[_Job] = WaitingFrames()
         self._stopping = False
         self._workers: list[threading.Thread] = []
         # worker -> start of its batch, and the share of it that is live work
@@ -118,8 +118,7 @@ class Batcher:
         """Answer what waits as STALE, let running batches end, and stop the workers."""
         with self._ready:
             self._stopping = True
-            waiting = [job for _, _, job in self._queue]
-            self._queue.clear()
+            waiting = self._waiting.clear()
             self._ready.notify_all()
         self._drop(waiting)
         deadline_s = time.monotonic() + timeout_s
@@ -134,27 +133,27 @@ class Batcher:
         min_score: float,
         timeout_s: float,
         priority: int = 0,
+        cameras: Sequence[str] = (),
         beyond_capacity: int = 0,
     ) -> Future[list[FrameResult]]:
         """Queue the frames of one request. Raises OverloadError, taking none, when they do not fit.
 
-        `beyond_capacity` more may wait for this request: for senders that bound themselves.
+        `cameras` take turns, one name for each frame; without names all are one camera's. `beyond_capacity`
+        more may wait for this request: for senders that bound themselves.
         """
         now_s = self._clock()
+        names = cameras or [""] * len(jpegs)
         ticket = _Ticket(Future(), [None] * len(jpegs), len(jpegs))
         with self._ready:
-            room_frames = self._capacity_frames + beyond_capacity - len(self._queue)
-            if self._stopping or len(jpegs) > room_frames:
-                self._refused_frames += len(jpegs)
-                raise OverloadError(
-                    f"expected at most {self._capacity_frames} waiting frames, got {len(self._queue)} and "
-                    f"{len(jpegs)} more; retry later or add replicas",
-                    retry_after_s=self._wait_s(),
+            self._check_turn(names, priority, timeout_s)
+            left = self._make_room(names, priority, beyond_capacity)
+            for index, (name, jpeg) in enumerate(zip(names, jpegs, strict=True)):
+                deadline_s = now_s + timeout_s
+                self._waiting.add(
+                    _Job(name, detector, jpeg, min_score, now_s, deadline_s, priority, ticket, index)
                 )
-            for index, jpeg in enumerate(jpegs):
-                job = _Job(detector, jpeg, min_score, now_s, now_s + timeout_s, priority, ticket, index)
-                heapq.heappush(self._queue, (-priority, next(self._order), job))
             self._ready.notify(len(jpegs))
+        self._drop(left)
         return ticket.future
 
     def stats(self) -> BatcherStats:
@@ -165,7 +164,7 @@ class Batcher:
                 busy_s=self._busy_s + sum(now_s - start_s for start_s, _ in self._running.values()),
                 frames=dict(self._frames),
                 batches=self._batches,
-                queued_frames=len(self._queue),
+                queued_frames=len(self._waiting),
                 capacity_frames=self._capacity_frames,
                 refused_frames=self._refused_frames,
                 service_s=self._service_s,
@@ -186,9 +185,34 @@ class Batcher:
             known = self._service_times.get(detector)
             return known.frame_s(detector.max_batch) if known is not None else None
 
-    def _wait_s(self) -> float:
-        """Time until the queue as it is will be empty."""
-        return len(self._queue) * self._service_s / self.streams
+    def _make_room(self, cameras: Sequence[str], priority: int, beyond_capacity: int) -> list[_Job]:
+        """Frames that leave for these; raises OverloadError when they may not come."""
+        over = len(self._waiting) + len(cameras) - self._capacity_frames - beyond_capacity
+        if over <= 0 and not self._stopping:
+            return []
+        left = [] if self._stopping else self._waiting.make_room(cameras, priority, over)
+        if left:
+            return left
+        self._refused_frames += len(cameras)
+        raise OverloadError(
+            f"expected at most {self._capacity_frames} waiting frames, got {len(self._waiting)} and "
+            f"{len(cameras)} more; retry later or add replicas",
+            retry_after_s=len(self._waiting) * self._service_s / self.streams,
+        )
+
+    def _check_turn(self, cameras: Sequence[str], priority: int, timeout_s: float) -> None:
+        """Raise OverloadError when none of these would be done in time: better told now than then."""
+        if len(self._waiting) * self._service_s / self.streams <= timeout_s:
+            return
+        ahead = min(self._waiting.ahead_of(camera, priority) for camera in set(cameras))
+        wait_s = ahead * self._service_s / self.streams
+        if wait_s > timeout_s:
+            self._refused_frames += len(cameras)
+            raise OverloadError(
+                f"expected an engine within {timeout_s:.3g} s, got {ahead} frames before, which take "
+                f"about {wait_s:.3g} s; retry later or add replicas",
+                retry_after_s=wait_s - timeout_s,
+            )
 
     def _work(self, worker: int) -> None:
         while (taken := self._take(worker)) is not None:
@@ -201,31 +225,32 @@ class Batcher:
     def _take(self, worker: int) -> tuple[list[_Job], list[_Job]] | None:
         """Wait for work: frames of one model to run now, and those whose time is spent. None: stop."""
         with self._ready:
-            while not self._queue and not self._stopping:
+            while not self._waiting and not self._stopping:
                 self._ready.wait()
             if self._stopping:
                 return None
-            batch: list[_Job] = []
             stale: list[_Job] = []
-            passed: list[tuple[int, int, _Job]] = []
             now_s = self._clock()
-            while self._queue and (not batch or len(batch) < batch[0].detector.max_batch):
-                entry = heapq.heappop(self._queue)
-                job = entry[2]
+
+            def usable(job: _Job) -> bool:
                 if job.ticket.future.cancelled():
-                    continue
-                if now_s >= job.deadline_s:
-                    stale.append(job)
-                elif batch and job.detector is not batch[0].detector:
-                    passed.append(entry)
-                else:
-                    batch.append(job)
-            for entry in passed:
-                heapq.heappush(self._queue, entry)
+                    return False
+                if now_s + self._expected_s(job) < job.deadline_s:
+                    return True
+                stale.append(job)
+                return False
+
+            batch = self._waiting.take(usable)
             if batch:
                 live = sum(job.priority >= 0 for job in batch) / len(batch)
                 self._running[worker] = (now_s, live)
         return batch, stale
+
+    def _expected_s(self, job: _Job) -> float:
+        """The engine's time for a frame. At most half of what the frame was given: figures may be wrong."""
+        known = self._service_times.get(job.detector)
+        expected_s = known.batch_s(1) if known is not None else 0.0
+        return min(expected_s, (job.deadline_s - job.arrived_s) / 2)
 
     def _run(self, worker: int, batch: list[_Job]) -> None:
         started_s, live = self._running[worker]

@@ -179,6 +179,7 @@ class DetectService:
             min_score=wanted.min_score,
             timeout_s=timeout_s,
             priority=wanted.priority,
+            cameras=[frame.camera for frame in wanted.frames],
             beyond_capacity=beyond_capacity,
         )
         # A client that goes away cancels this, and with it what still waits in the queue.
