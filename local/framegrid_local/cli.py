@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from framegrid_local import cli_database, cli_export, cli_load, cli_model
+from framegrid_local import cli_database, cli_export, cli_load, cli_model, cli_serve
 from framegrid_local.cli_errors import FriendlyGroup
 from framegrid_local.state import DEFAULT_STATE_DIR
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cli_model.app, name="model")
+app.add_typer(cli_serve.app, name="serve")
 app.add_typer(cli_database.app, name="db")
 app.command()(cli_export.export)
 app.command()(cli_load.load)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from framegrid_serve.metrics import Publisher
 from framegrid_serve.replica import Replica, ReplicaSettings
+from framegrid_serve.scaling_report import read_reports
 from framegrid_serve.spec import ServingConfig
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class DetectorReplica:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._replica = Replica(ReplicaSettings.model_validate(settings))
         self._service = self._replica.service
+        self._service.read_reports = read_reports
         self._publisher = Publisher(self._service)
         # One thread: configs are applied in the order they came.
         self._loader = ThreadPoolExecutor(1, "model-loader")

@@ -9,9 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from framegrid_serve.scaling_report import (
+    KEPT_CHANGES,
+    Board,
+    Change,
+    Publish,
+    ScalingReport,
+    figures_of,
+    reason_for,
+)
 from framegrid_serve.sizing import (
     METRIC_NAMES,
     Decision,
@@ -33,6 +43,8 @@ logger = logging.getLogger(__name__)
 STALE_S = 10.0
 # Wall clock against monotonic clock between two calls; beyond this somebody set the clock.
 _CLOCK_STEP_S = 1.0
+# How old the report that people see may be.
+_REPORT_EVERY_S = 2.0
 
 
 class FramesPolicy:
@@ -42,6 +54,7 @@ class FramesPolicy:
         self,
         *,
         clock: Callable[[], float] = time.monotonic,
+        publish: Publish | None = None,
         **settings: float,
     ) -> None:
         unknown = sorted(set(settings) - set(SizingSettings.__dataclass_fields__))
@@ -51,6 +64,11 @@ class FramesPolicy:
         self.settings = SizingSettings(**settings)
         self.last: Decision | None = None
         self._clock = clock
+        self._publish = publish or Board()
+        self._published_s: float | None = None
+        self._silent = 0
+        self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
+        self._target: int | None = None
         self._peak = Peak()
         self._seen: dict[
             Any, tuple[float, float]
@@ -60,7 +78,8 @@ class FramesPolicy:
 
     def __call__(self, ctx: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         try:
-            self.last = self._decide(ctx)
+            before, self.last = self.last, self._decide(ctx)
+            self._report(ctx, self.last, before)
             self._failures = 0
             return self.last.desired, {}
         except Exception:  # the controller's loop must go on
@@ -78,6 +97,7 @@ class FramesPolicy:
             max_replicas=ctx.capacity_adjusted_max_replicas,
             reports=self._reports(ctx, now_s),
         )
+        self._silent = fleet.silent
         demand = demand_of(fleet.reports)
         peak = 0.0
         if demand is not None:
@@ -87,6 +107,40 @@ class FramesPolicy:
             reason = "this node's clock was set: left as it is"
             return Decision(fleet.target, fleet.target, Limit.NONE, reason, demand)
         return decide(fleet, demand, peak, self.settings)
+
+    def _report(self, ctx: AutoscalingContext, decision: Decision, before: Decision | None) -> None:
+        """Tell now and then; at once when the number of replicas has changed, by the decision before."""
+        changed = self._target is not None and self._target != ctx.target_num_replicas
+        utilisation = self.settings.target_utilisation
+        if changed and self._target is not None:
+            why = reason_for(before or decision, utilisation)
+            self._changes.append(Change(ctx.current_time or 0.0, self._target, ctx.target_num_replicas, why))
+        self._target = ctx.target_num_replicas
+        now_s = self._clock()
+        if not changed and self._published_s is not None and now_s - self._published_s < _REPORT_EVERY_S:
+            return
+        self._published_s = now_s
+        self._publish(
+            ScalingReport(
+                application=ctx.app_name or "",
+                deployment=ctx.deployment_name,
+                at_s=ctx.current_time or 0.0,
+                running=ctx.current_num_replicas,
+                target=ctx.target_num_replicas,
+                desired=decision.desired,
+                needed=decision.needed,
+                min_replicas=ctx.capacity_adjusted_min_replicas,
+                max_replicas=ctx.capacity_adjusted_max_replicas,
+                limit=decision.limit.value,
+                reason=reason_for(decision, utilisation),
+                silent_replicas=self._silent,
+                target_utilisation=utilisation,
+                upscale_delay_s=ctx.config.upscale_delay_s,
+                downscale_delay_s=ctx.config.downscale_delay_s,
+                changes=tuple(self._changes),
+                **figures_of(decision, ctx.current_num_replicas),
+            )
+        )
 
     def _reports(self, ctx: AutoscalingContext, now_s: float) -> list[ReplicaStats]:
         """Recent reports of running replicas."""

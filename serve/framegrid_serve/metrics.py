@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from framegrid_serve.service import DetectService
+if TYPE_CHECKING:
+    from framegrid_serve.service import DetectService
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "framegrid_serve_busy_seconds_total": ("Time that engine streams spent on frames.", ()),
     "framegrid_serve_batches_total": ("Calls of an engine.", ()),
     "framegrid_serve_refused_frames_total": ("Frames refused because the queue was full.", ()),
-    "framegrid_serve_offered_frames_total": ("Frames that senders' cameras produced, as they say.", ()),
+    "framegrid_serve_offered_frames_total": ("Frames that cameras produced, as senders say.", ()),
     "framegrid_serve_sender_dropped_frames_total": ("Of those, frames the senders lost, as they say.", ()),
     "framegrid_serve_model_swaps_total": ("Models loaded and taken into service.", ()),
     "framegrid_serve_model_swap_failures_total": ("Models that did not load; the old one stayed.", ()),
@@ -50,6 +51,27 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("model", "version"),
     ),
     "framegrid_serve_model_info": ("1 for each model that serves.", ("model", "version", "digest")),
+}
+# Of the controller, by application and deployment: name -> (description, field of ScalingReport)
+POLICY_GAUGES: dict[str, tuple[str, str]] = {
+    "framegrid_serve_offered_fps": (
+        "Frames per second that cameras offer, lost ones included.",
+        "offered_fps",
+    ),
+    "framegrid_serve_dropped_fps": ("Of those, frames per second that senders lose.", "dropped_fps"),
+    "framegrid_serve_service_seconds": ("Engine time of one frame, mean over the replicas.", "service_s"),
+    "framegrid_serve_replica_capacity_fps": ("Frames per second that keep one replica full.", "replica_fps"),
+    "framegrid_serve_utilisation_ratio": (
+        "Replicas that the load would keep full, over those that run.",
+        "utilisation",
+    ),
+    "framegrid_serve_target_utilisation_ratio": ("What the policy aims at.", "target_utilisation"),
+    "framegrid_serve_needed_replicas": ("Replicas that the load alone asks for.", "needed"),
+    "framegrid_serve_desired_replicas": ("The same within the limits: what Serve is told.", "desired"),
+    "framegrid_serve_running_replicas": ("Replicas that answer.", "running"),
+    "framegrid_serve_min_replicas": ("Fewest replicas allowed.", "min_replicas"),
+    "framegrid_serve_max_replicas": ("Most replicas allowed.", "max_replicas"),
+    "framegrid_serve_silent_replicas": ("Running replicas without a recent report.", "silent_replicas"),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "framegrid_serve_queue_seconds": ("Arrival of a frame until an engine took it.", ("model",)),

@@ -1,9 +1,10 @@
 """The HTTP side of one replica: routes, limits and answers. Knows Starlette, not Ray.
 
-POST /v1/detect   the wire format in, the wire format out (serve/README.md)
-GET  /v1/models   what is served
-GET  /healthz     200 when the default model serves, 503 before
-anything else     the app that was mounted: people's API and page (people/app.py)
+POST /v1/detect        the wire format in, the wire format out (serve/README.md)
+GET  /v1/models        what is served
+GET  /v1/autoscaling   how many replicas, and why (scaling_report.py)
+GET  /healthz          200 when the default model serves, 503 before
+anything else          the app that was mounted: people's API and page (people/app.py)
 
 Errors are JSON `{"error": text}`: 400 malformed, 404 unknown path or model, 405 method, 408 too slow, 413 too
 large, 429 overloaded (with Retry-After), 503 an engine that does not answer.
@@ -17,7 +18,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -53,6 +54,7 @@ T = TypeVar("T")
 _STUCK_AFTER_S = 30.0
 # For sending a body of at most 8 MiB: whoever trickles holds one of the places for requests.
 _BODY_TIMEOUT_S = 30.0
+_REPORT_TIMEOUT_S = 5.0
 # Samples kept for the next metrics flush (one a second): above any rate one replica reaches.
 _MAX_SAMPLES = 20_000
 
@@ -87,6 +89,7 @@ class DetectService:
         self.totals = Totals(requests={})
         self._samples: deque[FrameSample] = deque(maxlen=_MAX_SAMPLES)
         self._mounted: ASGIApp | None = None
+        self.read_reports: Callable[[], list[dict[str, Any]]] = list  # without Ray there are none
 
     def mount(self, app: ASGIApp) -> None:
         """Hand every request for other paths than ours to this ASGI app."""
@@ -117,13 +120,24 @@ class DetectService:
         path = request.url.path
         if path == "/v1/detect":
             return await self._detect(request) if request.method == "POST" else _wrong_method("POST")
+        if path == "/v1/autoscaling":
+            return await self._autoscaling() if request.method in ("GET", "HEAD") else _wrong_method("GET")
         routes: dict[str, Callable[[], Response]] = {"/v1/models": self._models, "/healthz": self._healthz}
         answer = routes.get(path)
         if answer is None:
             if self._mounted is not None:
                 return HandedOver(self._mounted, self._count)
-            return _error(404, "no such path; there are POST /v1/detect, GET /v1/models and GET /healthz")
+            return _error(
+                404, "no such path; there are POST /v1/detect, GET /v1/models, /v1/autoscaling and /healthz"
+            )
         return answer() if request.method in ("GET", "HEAD") else _wrong_method("GET")
+
+    async def _autoscaling(self) -> Response:
+        try:
+            reports = await asyncio.wait_for(asyncio.to_thread(self.read_reports), _REPORT_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError) as error:
+            return _error(503, str(error) or "Ray's head does not answer; frames are served all the same")
+        return JSONResponse({"deployments": reports})
 
     def _models(self) -> Response:
         return JSONResponse(self.registry.describe())

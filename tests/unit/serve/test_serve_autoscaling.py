@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from framegrid_serve.autoscaling import STALE_S, FramesPolicy
+from framegrid_serve.scaling_report import KEPT_CHANGES, ScalingReport
 from framegrid_serve.sizing import ReplicaStats
 
 FULL = ReplicaStats(1.0, 1.0, 50, 0, 0, service_s=0.02, streams=1, queued_frames=0)
@@ -26,15 +27,15 @@ class Point:
 class Cluster:
     """What Ray would hand to the policy, second by second."""
 
-    policy: FramesPolicy = field(default_factory=lambda: FramesPolicy(clock=lambda: 0.0))
     now_s: float = 1000.0
     wall_s: float = 1_700_000_000.0
     target: int = 2
     reports: dict[str, tuple[float, ReplicaStats]] = field(default_factory=dict)
     running: list[str] = field(default_factory=list)
+    told: list[ScalingReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.policy = FramesPolicy(clock=lambda: self.now_s)
+        self.policy = FramesPolicy(clock=lambda: self.now_s, publish=self.told.append)
 
     def report(self, stats: ReplicaStats, *replicas: str, skew_s: float = 0.0) -> None:
         for replica in replicas:
@@ -64,7 +65,9 @@ class Cluster:
             capacity_adjusted_max_replicas=100,
             raw_metrics=raw,
             current_time=self.wall_s,
-            config=SimpleNamespace(downscale_delay_s=30.0),
+            config=SimpleNamespace(upscale_delay_s=3.0, downscale_delay_s=30.0),
+            app_name="framegrid",
+            deployment_name="detector",
         )
 
 
@@ -136,6 +139,40 @@ def test_an_error_in_the_policy_changes_nothing(cluster: Cluster, caplog: pytest
     for _ in range(100):
         assert cluster.policy(context) == (2, {})
     assert sum("left as it is" in record.message for record in caplog.records) == 7
+
+
+def test_reports_what_it_decided_and_the_reason_of_each_change(cluster: Cluster) -> None:
+    cluster.report(replace(FULL, busy=1.0, offered=1.4, offered_fps=70, dropped_fps=20), "a", "b")
+    for _ in range(4):
+        cluster.ask(0.5)
+    assert len(cluster.told) == 1, "now and then, not at every call"
+    cluster.target = 4
+    cluster.ask(0.5)
+    report = cluster.told[-1]
+    assert (report.offered_fps, report.dropped_fps, report.service_s, report.replica_fps) == (
+        140,
+        40,
+        0.02,
+        50,
+    )
+    assert (report.running, report.target, report.desired, report.needed) == (2, 4, 4, 4)
+    assert (report.utilisation, report.limit, report.silent_replicas) == (1.4, "", 0)
+    (change,) = report.changes
+    assert (change.before, change.after) == (2, 4)
+    assert change.reason == (
+        "the load needs more: 140.0 frames/s x 20.0 ms keep 2.80 replicas busy, at 70% that is 4"
+    )
+    for target in range(5, 30):
+        cluster.target = target
+        cluster.ask()
+    assert len(cluster.told[-1].changes) == KEPT_CHANGES
+
+
+def test_a_report_without_figures_has_none(cluster: Cluster) -> None:
+    cluster.running = ["a"]
+    cluster.ask()
+    report = cluster.told[-1]
+    assert (report.offered_fps, report.utilisation, report.silent_replicas) == (None, None, 1)
 
 
 def test_a_misspelt_setting_is_refused() -> None:
