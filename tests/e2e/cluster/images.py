@@ -13,10 +13,11 @@ from pathlib import Path
 
 import archives
 import settings as s
+from tools import alone
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")  # the file alone: packages write beside it
 PIP_CONFIG = Path("/etc/pip.conf")
-LOADED = s.CONTAINERD / "loaded.json"  # image name -> ID in buildah's store, of what `load` has imported
+LOADED = s.CONTAINERD / "loaded.json"
 
 
 def full_name(tag: str) -> str:
@@ -54,11 +55,12 @@ def build(tag: str, context: Path, dockerfile: Path | None, build_args: list[str
 
 def ensure_base(base: s.Base) -> None:
     """Bring a base image into buildah's store, under its own name and those that it stands in for."""
-    if image_id(base.image):
-        return
-    buildah("pull", "--quiet", f"docker-archive:{archives.ensure_base(base)}")
-    for alias in base.aliases:
-        buildah("tag", base.image, alias)
+    with alone(base.argument):
+        if image_id(base.image):
+            return
+        buildah("pull", "--quiet", f"docker-archive:{archives.ensure_base(base)}")
+        for alias in base.aliases:
+            buildah("tag", base.image, alias)
 
 
 def image_id(name: str) -> str:
@@ -95,7 +97,6 @@ def run_buildah(*args: str, capture: bool = True) -> subprocess.CompletedProcess
 
 def load(sources: list[str]) -> None:
     """Load archives (paths) or tags built here into the running cluster; what is there already is skipped."""
-    known = json.loads(LOADED.read_text()) if LOADED.exists() else {}
     there = loaded()
     for source in sources:
         if Path(source).is_file():
@@ -105,14 +106,19 @@ def load(sources: list[str]) -> None:
         identity = image_id(name)
         if not identity:
             raise SystemExit(f"expected a file or a tag built here, got {source}")
-        if known.get(name) == identity and name in there:
+        if known().get(name) == identity and name in there:
             continue
         with tempfile.TemporaryDirectory(dir=s.CACHE) as scratch:
             archive = Path(scratch, "image.tar")
             buildah("push", "--quiet", name, f"docker-archive:{archive}:{name}")
             import_archive(archive)
-        known[name] = identity
-        LOADED.write_text(json.dumps(known, indent=1))
+        with alone("loaded"):
+            LOADED.write_text(json.dumps({**known(), name: identity}, indent=1))
+
+
+def known() -> dict[str, str]:
+    """Image name -> ID in buildah's store, of what `load` has imported."""
+    return dict(json.loads(LOADED.read_text())) if LOADED.exists() else {}
 
 
 def load_archive(path: Path) -> None:

@@ -5,6 +5,8 @@ What is there already is kept; programs are built again when their sources (prog
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -44,9 +46,25 @@ def missing() -> list[str]:
 
 
 def install() -> None:
-    """Install and build everything that is missing: minutes the first time, then nothing."""
+    """Install and build everything that is missing: minutes the first time, then nothing.
+
+    Waits for another process that does so.
+    """
     s.BIN.mkdir(parents=True, exist_ok=True)
+    with alone("install"):
+        install_missing()
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Wait for other processes that do the same."""
     s.CACHE.mkdir(parents=True, exist_ok=True)
+    with (s.CACHE / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def install_missing() -> None:
     lacking = missing()
     if packages := [p for p in s.DEBIAN_PACKAGES if p in lacking]:
         timed(f"apt-get install {' '.join(packages)}", lambda: install_packages(packages))

@@ -10,6 +10,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,29 @@ CHART = REPOSITORY / "charts/framegrid"
 VALUES = CHART / "examples/kind.yaml"
 # Component of the chart -> folder with its Dockerfile.
 IMAGES = {
-    "database": "store",
-    "sim": "loadtest",
-    "ingest": "ingest",
     "serve": "serve",
+    "database": "store",
+    "ingest": "ingest",
     "dashboards": "dashboards",
+    "sim": "loadtest",
 }
 TAG = "e2e"
 
 
-def build_images() -> dict[str, float]:
-    """Build every image from its Dockerfile and load it. Returns the seconds that each took."""
-    took_s = {}
-    for component, folder in IMAGES.items():
+def build_images(at_once: int = 2) -> dict[str, float]:
+    """Build every image from its Dockerfile and load it. Returns the seconds that each took.
+
+    Two at once: half of the time one writes layers while the other installs or compiles.
+    """
+
+    def build(component: str) -> float:
         started = time.monotonic()
-        dockerfile = str(REPOSITORY / folder / "Dockerfile")
+        dockerfile = str(REPOSITORY / IMAGES[component] / "Dockerfile")
         cluster("build", image(component), str(REPOSITORY), "-f", dockerfile)
-        took_s[component] = round(time.monotonic() - started, 1)
-    return took_s
+        return round(time.monotonic() - started, 1)
+
+    with ThreadPoolExecutor(at_once) as workers:
+        return dict(zip(IMAGES, workers.map(build, IMAGES), strict=True))
 
 
 def image(component: str, tag: str = TAG) -> str:
