@@ -1,5 +1,6 @@
-"""Tests marked `cluster` need root and 15 minutes, so they run when asked for: `make test-cluster`;
-else the end of the run says that they did not.
+"""Tests marked `cluster` need root and 15 minutes: `make test-cluster` runs them, and .ci/run as root.
+
+Else the end of the run says that they did not run.
 """
 
 from __future__ import annotations

@@ -48,9 +48,11 @@ def build(tag: str, context: Path, dockerfile: Path | None, build_args: list[str
     if PIP_CONFIG.exists():  # names the machine's CA bundle, for pips that bring their own certificates
         options.append(f"--volume={PIP_CONFIG}:{PIP_CONFIG}:ro")
     options += [f"--build-arg={a}" for a in build_args]
+    name = full_name(tag)
     # runc would ask for a negative oom_score_adj and its own cgroup, hence chroot.
     how = ("--isolation=chroot", "--pull=never", "--layers")
-    buildah("build", *how, *options, "-t", full_name(tag), "-f", str(dockerfile), str(context))
+    with alone(f"build-{name.replace('/', '-')}"):
+        buildah("build", *how, *options, "-t", name, "-f", str(dockerfile), str(context))
 
 
 def ensure_base(base: s.Base) -> None:

@@ -1,4 +1,7 @@
-"""One installation of the chart on the test cluster: images, install, upgrade, pods, uninstall."""
+"""One installation of the chart on the test cluster: images, install, upgrade, pods, uninstall.
+
+`python -m e2e.installation.release` makes the images before they are needed.
+"""
 
 from __future__ import annotations
 
@@ -184,3 +187,7 @@ class Release:
 def is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod["status"].get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+if __name__ == "__main__":
+    build_images(at_once=1)
