@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-load setup-workshop demo load run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster lint bench clean distclean
+.PHONY: help setup setup-test setup-load setup-workshop demo load run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster bench-cluster lint bench clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ test-faults: setup-test ## databases, processes and pods killed at chosen moment
 
 test-cluster: setup-test ## the chart on a real Kubernetes brought up on this machine; root on Debian, no Docker
 	$(BIN)/python -m pytest tests/e2e/test_cluster.py -m cluster $(PYTEST_ARGS)
+
+bench-cluster: setup-test ## the figures of the chart's README, on the same cluster: sizes, take-over, API requests, memory
+	PYTHONPATH=tests $(BIN)/python -m e2e.installation.measure
 
 lint: setup-test ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
