@@ -36,7 +36,12 @@ KUBERAY_CRDS = DATA / "schemas" / "crds"
 def release() -> Iterator[Release]:
     """The cluster with the images, up for all tests of this file, and the one installation on it."""
     cluster("up")
-    release = Release(NAMESPACE, values={"ingest.autoscaling.enabled": False, "ingest.replicas": 2})
+    values = {
+        "ingest.autoscaling.enabled": False,
+        "ingest.replicas": 2,
+        "ray.static.startTimeoutSeconds": 120,
+    }
+    release = Release(NAMESPACE, values=values)
     try:
         build_images()
         yield release

@@ -45,6 +45,17 @@ def test_a_static_worker_is_replaced_only_after_it_has_gone(chart: Chart) -> Non
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_a_static_worker_that_never_serves_is_started_anew(chart: Chart) -> None:
+    rendered = chart("ray.mode=static", "ray.static.startTimeoutSeconds=90")
+    (container,) = rendered.one("Deployment", "-ray-worker")["spec"]["template"]["spec"]["containers"]
+    probe = container["startupProbe"]
+    assert probe["httpGet"] == container["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": 8000}
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 90
+    assert (
+        container["livenessProbe"]["httpGet"]["port"] == 52365
+    )  # one that has served may be without replica
+
+
 def test_the_static_head_keeps_its_state_and_never_runs_twice(chart: Chart) -> None:
     head = chart("ray.mode=static").one("StatefulSet", "ray-head")
     assert head["spec"]["replicas"] == 1
