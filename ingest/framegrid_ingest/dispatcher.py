@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from framegrid_ingest.load import Load, Taken
 from framegrid_ingest.metrics import IngestMetrics
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.pictures import Jpeg, Picture, SizedJpeg, fits_as_it_is, to_jpeg
+from framegrid_ingest.request_limit import RequestLimit
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Dispatcher:
         self._client = client
         self._catalog = catalog
         self._executor = executor
-        self._max_requests = max_requests
+        self._limit = RequestLimit(max_requests)
         self._max_frames = max_frames
         self._deadline_s = deadline_s
         self._load = load
@@ -93,7 +94,6 @@ class Dispatcher:
         self._probe_at_s: float | None = None
         self._is_closed = False
         self.last_error = ""
-        metrics.in_flight_limit.set(max_requests)
 
     @property
     def is_serve_down(self) -> bool:
@@ -112,7 +112,7 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Send what can be sent now."""
-        while self._ready and len(self._tasks) < self._max_requests and not self._is_closed:
+        while self._ready and len(self._tasks) < self._limit.value and not self._is_closed:
             if self.is_serve_down and self._refuse_waiting():
                 break
             batch = self._take_batch()
@@ -122,6 +122,7 @@ class Dispatcher:
             self._tasks.add(task)
             task.add_done_callback(self._done)
         self._metrics.in_flight.set(len(self._tasks))
+        self._metrics.in_flight_limit.set(self._limit.value)
         self._metrics.waiting.set(len(self._ready))
 
     async def drain(self, timeout_s: float) -> None:
@@ -176,7 +177,7 @@ class Dispatcher:
             if lane.camera.model == model and lane.is_recording is is_recording
         ]
         waiting = sum(max(1, lane.intake.waiting) for lane in same)
-        share = -(-waiting // (self._max_requests - len(self._tasks)))
+        share = -(-waiting // max(1, self._limit.value - len(self._tasks)))
         wanted = min(self._max_frames, max(1, share))
         batch: list[Waiting] = []
         while same and len(batch) < wanted:
@@ -208,6 +209,7 @@ class Dispatcher:
             self._note_failure(error)
             self._drop_rest(batch, settled, DropReason.REFUSED)
         except asyncio.TimeoutError:
+            self._limit.failed()
             self._drop_rest(batch, settled, DropReason.STALE)
         except asyncio.CancelledError:
             self._drop_rest(batch, settled, DropReason.STALE)
@@ -233,6 +235,7 @@ class Dispatcher:
             self._metrics.request_seconds.observe(self._clock.monotonic_s() - began_s)
             self._metrics.request_frames.observe(len(part))
             self._note_success()
+            self._note_wait(answer.results)
             made_by = await self._model_of(answer)
             for one, result in zip(part, answer.results, strict=True):
                 settled.add(id(one.frame))
@@ -320,8 +323,14 @@ class Dispatcher:
             f"expected serve to name its models, got nothing: {self._catalog.last_error or 'not yet asked'}"
         )
 
+    def _note_wait(self, results: Sequence[FrameResult]) -> None:
+        first = min(results, key=lambda result: result.queue_ms)
+        self._limit.answered(first.queue_ms / 1e3, first.infer_ms / 1e3, in_flight=len(self._tasks))
+
     def _note_failure(self, error: ClientError) -> None:
         self.last_error = str(error)
+        if isinstance(error, RetryLaterError) and error.is_busy:
+            self._limit.failed()
         if not isinstance(error, RetryLaterError) or error.is_busy:
             return
         if not self.is_serve_down:

@@ -60,8 +60,8 @@ class IngestSettings(BaseModel):
     interval_s: Annotated[Number, Field(ge=0.05, le=3600.0)] = 1.0
     # From claim to answer; older frames are worth nothing to a live count.
     deadline_s: Annotated[Number, Field(ge=0.05, le=60.0)] = 1.0
-    # Requests in flight; two per replica keep it busy while answers travel.
-    max_requests: Annotated[int, Field(ge=1, le=256)] = 4
+    # Most requests in flight: so many replicas can this process keep busy; fewer while frames wait in serve.
+    max_requests: Annotated[int, Field(ge=1, le=256)] = 64
     # Frames in one request; on CPUs more than a few only add waiting.
     max_frames_per_request: Annotated[int, Field(ge=1, le=64)] = 8
     # Threads that scale and encode. JPEG at 640 px costs about 1 ms.
