@@ -27,7 +27,7 @@ from framegrid_serve.sizing import (
     Decision,
     Fleet,
     Limit,
-    Peak,
+    QuietPeak,
     ReplicaStats,
     SizingSettings,
     decide,
@@ -69,7 +69,7 @@ class FramesPolicy:
         self._silent = 0
         self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self._target: int | None = None
-        self._peak = Peak()
+        self._peak = QuietPeak()
         self._seen: dict[
             Any, tuple[float, float]
         ] = {}  # replica -> its newest report's time, ours when it came
@@ -101,7 +101,7 @@ class FramesPolicy:
         demand = demand_of(fleet.reports)
         peak = 0.0
         if demand is not None:
-            peak = self._peak.add(now_s, demand.replicas, ctx.config.downscale_delay_s)
+            peak = self._peak.add(now_s, demand.replicas, fleet.target, self.settings)
         if self._clock_was_set(ctx.current_time, now_s):
             # Ray times its delays by the wall clock; seeing no wish for a change it starts them afresh.
             reason = "this node's clock was set: left as it is"

@@ -11,13 +11,14 @@ Going up follows the demand; going down follows its peak, and neither does anyth
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 
 # Sums of shares of 1,000 replicas are that much off at most; they must not cost a replica.
 _ROUNDING = 1e-6
+# Means of replicas and of senders still hold the busy time before a quiet one for so long.
+_SETTLING_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def demand_of(reports: Sequence[ReplicaStats]) -> Demand | None:
 
 
 def decide(fleet: Fleet, demand: Demand | None, peak: float, settings: SizingSettings) -> Decision:
-    """The number of replicas. `peak`: the highest demand within the time that going down waits for."""
+    """The number of replicas. `peak`: the highest demand since fewer would do (QuietPeak)."""
     if fleet.running == 0 or demand is None:
         what = "no replica runs yet" if fleet.running == 0 else "no replica has said what it does yet"
         return Decision(fleet.target, fleet.target, Limit.NONE, f"{what}: left as it is", demand)
@@ -213,17 +214,23 @@ def _bounded(fleet: Fleet, wish: Decision) -> Decision:
     return replace(wish, desired=bounded, limit=limit, reason=reason)
 
 
-class Peak:
-    """The highest value of the last `window_s`. `now_s` is a monotonic clock's."""
+class QuietPeak:
+    """The highest demand since it has been low enough for fewer replicas.
+
+    Serve waits downscale_delay_s and then takes the wish of that moment; this makes it the whole time's.
+    """
 
     def __init__(self) -> None:
-        self._values: deque[tuple[float, float]] = deque()  # falling values, each with its last time
+        self._peak = 0.0
+        self._since_s = 0.0
+        self._target = -1
 
-    def add(self, now_s: float, value: float, window_s: float) -> float:
-        """Note a value; the highest of the window."""
-        while self._values and self._values[-1][1] <= value:
-            self._values.pop()
-        self._values.append((now_s, value))
-        while self._values[0][0] < now_s - window_s:
-            self._values.popleft()
-        return self._values[0][1]
+    def add(self, now_s: float, demand: float, target: int, settings: SizingSettings) -> float:
+        """Note the demand of now, by a monotonic clock."""
+        low = settings.target_utilisation * (1 - settings.tolerance)
+        if target != self._target or replicas_for(demand, low) >= target:
+            self._peak, self._since_s, self._target = 0.0, now_s, target
+        if now_s - self._since_s < _SETTLING_S:
+            return demand
+        self._peak = max(self._peak, demand)
+        return self._peak

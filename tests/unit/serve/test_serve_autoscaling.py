@@ -122,14 +122,15 @@ def test_when_the_clock_is_set_the_delays_start_afresh(cluster: Cluster, step_s:
     assert cluster.ask() == 8
 
 
-def test_goes_down_by_the_peak_of_the_delay(cluster: Cluster) -> None:
+def test_wishes_for_as_many_as_the_busiest_moment_of_the_quiet_time_needs(cluster: Cluster) -> None:
+    """Serve takes the wish of the moment when its delay is over, whatever was before."""
     cluster.target = 8
     names = [f"r{n}" for n in range(8)]
-    cluster.report(replace(FULL, busy=0.6, offered=0.6), *names)
-    cluster.ask()
-    for second in range(1, 40):
-        cluster.report(QUIET, *names)
-        assert cluster.ask() == (8 if second <= 30 else 4), second
+    wishes = []
+    for share in (0.6, 0.1, 0.5, 0.1, 0.1, 0.65, 0.1):
+        cluster.report(replace(FULL, busy=share, offered=share), *names)
+        wishes.append(cluster.ask(8))
+    assert wishes == [8, 4, 7, 7, 7, 8, 4]
 
 
 def test_an_error_in_the_policy_changes_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:

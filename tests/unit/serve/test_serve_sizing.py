@@ -9,7 +9,7 @@ import pytest
 from framegrid_serve.sizing import (
     Fleet,
     Limit,
-    Peak,
+    QuietPeak,
     ReplicaStats,
     SizingSettings,
     decide,
@@ -183,12 +183,20 @@ def test_the_figures_of_a_thousand_replicas_add_up() -> None:
     assert sized([replica(1.0, lost_fps=50)] * 1000).desired == replicas_for(2000.0, 0.7)
 
 
-def test_the_peak_is_of_the_window_alone() -> None:
-    peak = Peak()
-    assert [peak.add(at, value, 10) for at, value in [(0, 5), (4, 3), (9, 1), (11, 2), (15, 0)]] == [
-        5,
-        5,
-        5,
-        3,
-        2,
+def test_the_peak_is_that_of_the_quiet_time_alone() -> None:
+    peak = QuietPeak()
+    told = [
+        peak.add(at_s, demand, target, SETTINGS)
+        for at_s, demand, target in [
+            (0, 7.0, 10),
+            (1, 5.0, 10),  # the busy time before is still in the means
+            (2, 4.0, 10),
+            (8, 3.0, 10),
+            (9, 4.0, 10),
+            (10, 2.0, 10),
+            (11, 6.5, 10),  # busy again
+            (20, 1.0, 10),
+            (21, 0.5, 5),
+        ]
     ]
+    assert told == [7.0, 5.0, 4.0, 3.0, 4.0, 4.0, 6.5, 1.0, 0.5]
