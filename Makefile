@@ -25,10 +25,10 @@ BIN := $(VENV)/bin
 SETUP := UV_VERSION=$(UV_VERSION) PYTHON="$(PYTHON)" sh local/setup.sh "$(VENV)"
 NEEDS := pyproject.toml local/setup.sh
 
-.PHONY: help setup setup-test setup-load setup-workshop demo load run up down images sbom chart chart-tools chart-docs doctor test test-unit test-tools test-faults test-cluster bench-cluster lint bench clean distclean
+.PHONY: help setup setup-test setup-load setup-workshop demo load run up down images sbom chart chart-tools chart-docs autoscaling-docs doctor test test-unit test-tools test-faults test-cluster bench-cluster lint bench clean distclean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.setup-local ## install Framegrid into .venv (Python 3.10 or newer; nothing else needed)
 
@@ -78,6 +78,9 @@ chart: ## pack the chart for images of REGISTRY and TAG into build/; its version
 
 chart-docs: setup-test ## the table of values in the chart's README, from values.yaml
 	$(BIN)/python charts/values_table.py
+
+autoscaling-docs: setup-test ## the table and drawing in serve/AUTOSCALING.md, simulated anew: a minute
+	$(BIN)/python -m framegrid_local.bench.scaling
 
 doctor: setup ## what this machine has, and what that means here
 	@$(BIN)/framegrid doctor

@@ -193,6 +193,9 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         # Replicas are the work of this machine, not its background: Ray would run them at nice 15.
         "RAY_worker_niceness": "0",
+        # Libraries that would otherwise start a thread for each core of the machine in every process.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # A client that sends nothing for a minute is gone; Ray's default holds its place for an hour.

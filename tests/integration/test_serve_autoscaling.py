@@ -5,9 +5,11 @@ The engine only waits, so that four replicas fit on any machine.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -103,6 +105,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         served.stop()
 
 
+def environ_of_replicas() -> list[dict[str, str]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and b"ServeReplica" in (entry / "cmdline").read_bytes():
+                pairs = (entry / "environ").read_bytes().decode().split("\0")
+                found.append(dict(pair.split("=", 1) for pair in pairs if "=" in pair))
+    return found
+
+
 def status(served: Served) -> dict[str, Any]:
     found = serve_status.fetch(f"http://127.0.0.1:{served.port}")
     return found[0] if found else {"running": 0, "target": 0, "changes": [], "offered_fps": None}
@@ -121,6 +133,9 @@ def test_replicas_follow_the_offered_frames_and_say_why(
 ) -> None:
     with Cameras(f"http://127.0.0.1:{served.port}") as cameras:
         cameras.offer(8)
+        mine = [e for e in environ_of_replicas() if e.get("FRAMEGRID_TEST_MARK") == served.mark]
+        assert len(mine) == 1
+        assert mine[0]["OMP_NUM_THREADS"] == mine[0]["OPENBLAS_NUM_THREADS"] == "1"
         quiet = wait_for(served, lambda r: (r["offered_fps"] or 0) > 6, "figures")
         assert (quiet["running"], quiet["target"], quiet["changes"]) == (1, 1, [])
         assert quiet["service_s"] >= SERVICE_MS / 1e3

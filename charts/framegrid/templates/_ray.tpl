@@ -8,6 +8,9 @@
 {{- define "framegrid.rayEnv" -}}
 - {name: HOME, value: /tmp}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+# Libraries that would otherwise start a thread for each core of the node in every process.
+- {name: OMP_NUM_THREADS, value: "1"}
+- {name: OPENBLAS_NUM_THREADS, value: "1"}
 # Ten times cheaper than Serve's own proxy.
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
 - {name: RAY_SERVE_HAPROXY_NBTHREAD, value: "1"}
