@@ -12,7 +12,7 @@ from chart.rendering import CHART, ROOT, Rendered
 
 Chart = Callable[..., Rendered]
 ALERTS = sorted((CHART / "alerts").glob("*.yaml"))
-SOURCES = [ROOT / "ingest/framegrid_ingest/metrics.py", ROOT / "store/framegrid_store/metrics.py"]
+SOURCES = [ROOT / f"{name}/framegrid_{name}/metrics.py" for name in ("ingest", "serve", "store")]
 
 
 def exported() -> set[str]:
