@@ -209,7 +209,7 @@ def _bounded(fleet: Fleet, wish: Decision) -> Decision:
     limit, reason = wish.limit, wish.reason
     if bounded < max(wish.desired, wish.needed) and bounded == fleet.max_replicas:
         limit, reason = Limit.MAX_REPLICAS, "the load needs more than the most replicas allowed"
-    elif bounded > wish.desired and bounded == fleet.min_replicas:
+    elif bounded == fleet.min_replicas and bounded > wish.needed:
         limit, reason = Limit.MIN_REPLICAS, "the fewest replicas allowed; the load needs fewer"
     return replace(wish, desired=bounded, limit=limit, reason=reason)
 

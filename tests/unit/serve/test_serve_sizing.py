@@ -121,6 +121,8 @@ def test_says_which_limit_was_reached() -> None:
     assert (decision.desired, decision.limit) == (4, Limit.MAX_REPLICAS)
     decision = sized([replica(0.1)] * 2, min_replicas=2)
     assert (decision.desired, decision.needed, decision.limit) == (2, 1, Limit.MIN_REPLICAS)
+    decision = sized([IDLE])
+    assert (decision.desired, decision.needed, decision.limit) == (1, 0, Limit.MIN_REPLICAS)
 
 
 @pytest.mark.parametrize(
