@@ -60,12 +60,13 @@ def test_the_capacity_is_found_by_trying(tmp_path: Path, target: str) -> None:
     options = ["--trial-s", "3", "--confirm-s", "5", "--shape", "step", "--unit-s", "1", "--cores", "2"]
     done = load(tmp_path, target, *options, "--people", "0")
     capacity = summary_in(tmp_path)["capacity"]
-    # Two streams of 20 ms are 100 frames/s at most; the way there and back costs some of it.
-    assert 3 <= capacity["cameras"] <= 10, done.stdout + done.stderr  # type: ignore[index]
+    # Two streams of 20 ms are 100 frames/s at most; how much of it is left is the machine's affair.
+    assert 1 <= capacity["cameras"] <= 10, done.stdout + done.stderr  # type: ignore[index]
     assert capacity["cameras_per_core"] == capacity["cameras"] / 2  # type: ignore[index]
     trials = capacity["trials"]  # type: ignore[index]
     assert trials[-1]["passed"] and trials[-1]["seconds"] == 5
-    assert any(not trial["passed"] for trial in trials)
+    assert trials[-1]["cameras"] == capacity["cameras"]
+    assert any(not trial["passed"] and trial["cameras"] > capacity["cameras"] for trial in trials)
 
 
 def test_says_what_to_do_when_nobody_is_there(tmp_path: Path) -> None:
