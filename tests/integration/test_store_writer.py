@@ -214,7 +214,7 @@ def test_an_unknown_time_zone_becomes_utc_and_a_later_announcement_corrects_it(
 ) -> None:
     upgrade(database_url)
     zone = "SELECT timezone FROM bi.cameras"
-    with writing(database_url) as writer:
+    with caplog.at_level(logging.WARNING), writing(database_url) as writer:
         writer.announce([CameraRow("north", timezone="Mars/Olympus")])
         wait_until(lambda: query(database_url, zone) == [("UTC",)])
         writer.announce([CameraRow("north", timezone="Asia/Kathmandu")])
