@@ -1,4 +1,4 @@
-"""Tests marked `cluster` need root and 15 minutes: `make test-cluster` runs them, and .ci/run as root.
+"""Tests marked `cluster` need root and 15 minutes: `make test-cluster` runs them.
 
 Else the end of the run says that they did not run.
 """
