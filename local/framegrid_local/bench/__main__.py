@@ -53,7 +53,7 @@ LATENCY_SHARE = 0.7  # of the highest rate
 ROLL_UP_DAYS = 3
 
 FLOORS = {
-    "serve_over_raw": 0.85,
+    "serve_over_raw": 0.90,
     "whole_over_raw": 0.70,
     "vs_ultralytics": 4.0,
     "fps_half_core_512mb": 25.0,
