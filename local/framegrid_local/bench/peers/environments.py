@@ -46,12 +46,13 @@ def _environment(name: str, packages: tuple[str, ...], instead_of: tuple[str, st
     python, done = folder / "bin" / "python", folder / ".done"
     if done.exists():
         return python
-    uv = _uv()
-    _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    install = [uv, "pip", "install", "--quiet", "--python", str(python)]
+    # Without the project's own settings of uv, which leave OpenCV out of Ultralytics.
+    uv = [_uv(), "--no-config"]
+    _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
     _run([*install, *packages])
     if instead_of is not None:
-        _run([uv, "pip", "uninstall", "--quiet", "--python", str(python), instead_of[0]])
+        _run([*uv, "pip", "uninstall", "--quiet", "--python", str(python), instead_of[0]])
         _run([*install, instead_of[1]])
     done.touch()
     return python
@@ -68,4 +69,4 @@ def _uv() -> str:
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_INSTALL_TIMEOUT_S)
     if done.returncode:
-        raise UnavailableError(f"{' '.join(argv[1:3])} failed: {done.stderr.strip()[-400:]}")
+        raise UnavailableError(f"{' '.join(argv[2:4])} failed: {done.stderr.strip()[-400:]}")
