@@ -250,7 +250,8 @@ class Told:
 
 
 def _activate(bundle: Any, action: str, reason: str, told: Told) -> None:
-    from framegrid_serve.activation import COMPILED, activate
+    from framegrid_serve.activation import activate
+    from framegrid_serve.settings import COMPILED
 
     done = activate(
         library_of(told.state_dir),

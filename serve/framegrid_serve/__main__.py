@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from framegrid_serve.activation import RUNNING
+from framegrid_serve.activation import note_running
 from framegrid_serve.errors import StartError
 from framegrid_serve.node import Node
 from framegrid_serve.settings import NodeSettings, read_settings, serving_config
@@ -50,9 +50,7 @@ def main() -> int:
             "default": config.default,
             "startup_s": round(time.monotonic() - started_s, 2),
         }
-        running = settings.state_dir / RUNNING
-        told = {"pid": os.getpid(), "url": node.url, "replicas": settings.most_replicas}
-        running.write_text(json.dumps(told), encoding="utf-8")
+        running = note_running(settings.state_dir, node.url, settings.most_replicas)
         print(json.dumps(ready), file=ready_line, flush=True)
         _serve(signals, node, path, settings)
         return 0

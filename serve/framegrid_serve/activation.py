@@ -26,8 +26,7 @@ from framegrid_serve.library import Activation, Library
 from framegrid_serve.trial import try_bundle
 
 GATES = ".gates"  # decisions, in the library's folder
-RUNNING = "serve.json"  # what `python -m framegrid_serve` writes into its state_dir while it serves
-COMPILED = "compiled"
+RUNNING = "serve.json"  # in the state_dir of a serve, while it runs
 _SWAP_TIMEOUT_S = 120.0
 _POLL_S = 0.1
 _ANSWERS_PER_REPLICA = 3  # in a row, over new connections: HAProxy gives each to another replica
@@ -52,6 +51,14 @@ class Running:
         """`/v1/models` of one replica, by name. Raises OSError."""
         with urllib.request.urlopen(f"{self.url}/v1/models", timeout=5.0) as response:
             return {model["name"]: model for model in json.load(response)["models"]}
+
+
+def note_running(state_dir: Path, url: str, replicas: int) -> Path:
+    """Tell `running_serve` of this process; it is to delete the file when it ends."""
+    path = state_dir / RUNNING
+    told = {"pid": os.getpid(), "url": url, "replicas": replicas}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    return path
 
 
 def running_serve(state_dir: Path) -> Running | None:

@@ -12,7 +12,6 @@ import asyncio
 import functools
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from starlette.requests import Request
 
-from framegrid_serve.activation import COMPILED, RUNNING
+from framegrid_serve.activation import note_running
 from framegrid_serve.errors import ModelError, StartError
 from framegrid_serve.node import check_port_free
 from framegrid_serve.replica import Replica, ReplicaSettings
-from framegrid_serve.settings import NodeSettings, read_settings, serving_config
+from framegrid_serve.settings import COMPILED, NodeSettings, read_settings, serving_config
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -68,17 +67,8 @@ def main() -> int:
 def _loaded(settings: NodeSettings) -> Replica:
     """A replica with its models. Raises StartError, ModelError."""
     config = serving_config(settings)
-    cache_dir = settings.state_dir / COMPILED
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    replica = Replica(
-        ReplicaSettings(
-            cpus_per_replica=settings.cpus_per_replica,
-            queue_frames=settings.queue_frames,
-            engine=settings.engine,
-            cache_dir=cache_dir,
-            people=settings.people,
-        )
-    )
+    (settings.state_dir / COMPILED).mkdir(parents=True, exist_ok=True)
+    replica = Replica(ReplicaSettings.model_validate(settings.replica_args))
     try:
         replica.start(config)
     except ModelError:
@@ -100,17 +90,14 @@ async def _serve(path: Path, settings: NodeSettings, replica: Replica, started_s
         timeout_graceful_shutdown=_DRAIN_S,
     )
     listening = config.bind_socket()  # from here on connections wait in the kernel
-    running = settings.state_dir / RUNNING
-    host = "127.0.0.1" if settings.http_host in ("0.0.0.0", "") else settings.http_host
-    url = f"http://{host}:{settings.http_port}"
     loop = asyncio.get_running_loop()
     # One thread: configs are applied in the order they came.
     with ThreadPoolExecutor(1, "model-loader") as loader:
         loop.add_signal_handler(signal.SIGHUP, loader.submit, _reload, path, replica)
         reviewer = asyncio.create_task(_review(replica))
+        running = note_running(settings.state_dir, settings.url, 1)
         try:
-            running.write_text(json.dumps({"pid": os.getpid(), "url": url, "replicas": 1}), encoding="utf-8")
-            print(json.dumps(_ready(replica, url, started_s)), flush=True)
+            print(json.dumps(_ready(replica, settings.url, started_s)), flush=True)
             await uvicorn.Server(config).serve(sockets=[listening])
         finally:
             loop.remove_signal_handler(signal.SIGHUP)

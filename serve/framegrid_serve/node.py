@@ -50,8 +50,7 @@ class Node:
     @property
     def url(self) -> str:
         """Where requests go."""
-        host = "127.0.0.1" if self._settings.http_host in ("0.0.0.0", "") else self._settings.http_host
-        return f"http://{host}:{self._settings.http_port}"
+        return self._settings.url
 
     def start(self, config: ServingConfig) -> None:
         """Start everything and return when the first request would be answered. Raises StartError."""
@@ -247,20 +246,13 @@ def free_port_range(count: int) -> int:
 
 
 def _deploy_config(settings: NodeSettings, config: ServingConfig) -> dict[str, Any]:
-    args = {
-        "cpus_per_replica": settings.cpus_per_replica,
-        "queue_frames": settings.queue_frames,
-        "engine": settings.engine,
-        "cache_dir": str(settings.state_dir / "compiled"),
-        "people": settings.people.model_dump(mode="json"),
-    }
     return {
         "applications": [
             {
                 "name": APP_NAME,
                 "route_prefix": "/",
                 "import_path": "framegrid_serve.app:build_app",
-                "args": args,
+                "args": settings.replica_args,
                 "logging_config": _LOGGING,
                 "deployments": [
                     {

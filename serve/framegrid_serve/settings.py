@@ -22,6 +22,8 @@ from framegrid_serve.workshop import resolve
 
 logger = logging.getLogger(__name__)
 
+COMPILED = "compiled"  # in the state_dir: compiled networks, and notes on models that passed their trial
+
 
 class ModelEntry(BaseModel):
     """One model: where its bundle lies. Without `path` the name is looked up, packaged models included."""
@@ -80,6 +82,23 @@ class NodeSettings(BaseModel):
     models_dir: Path | None = None  # where models given by name alone are looked for and fetched to
     state_dir: Path = Path(".framegrid/serve")  # Ray's and HAProxy's files, logs included
     people: PeopleSettings = PeopleSettings()  # the HTTP API and page for people
+
+    @property
+    def url(self) -> str:
+        """Where requests of this machine go."""
+        host = "127.0.0.1" if self.http_host in ("0.0.0.0", "") else self.http_host
+        return f"http://{host}:{self.http_port}"
+
+    @property
+    def replica_args(self) -> dict[str, Any]:
+        """What each replica may use: ReplicaSettings as JSON, for Ray as for a process alone."""
+        return {
+            "cpus_per_replica": self.cpus_per_replica,
+            "queue_frames": self.queue_frames,
+            "engine": self.engine,
+            "cache_dir": str(self.state_dir / COMPILED),
+            "people": self.people.model_dump(mode="json"),
+        }
 
     @property
     def most_replicas(self) -> int:

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from framegrid_serve.activation import COMPILED, activate, running_serve
+from framegrid_serve.activation import activate, running_serve
 from framegrid_serve.bundle import Bundle, Manifest, file_sha256, load_bundle, write_manifest
 from framegrid_serve.engines.base import EngineSettings
 from framegrid_serve.golden import GOLDEN_IMAGE
 from framegrid_serve.library import Library
+from framegrid_serve.settings import COMPILED
 from framegrid_serve.trial import try_bundle
 from framegrid_serve.wire import (
     CONTENT_TYPE,
