@@ -130,14 +130,15 @@ class ServeClient:
                 return decode_response(answer)
             except WireError as error:
                 raise RefusedError(f"expected detections from serve, got something else: {error}") from None
-        message = f"serve answered {status}: {_message_of(answer)}"
+        told = _json_of(answer)
+        message = f"serve answered {status}: {_message_of(told, answer)}"
         if status in RETRYABLE:
             self.last_error = message
             raise RetryLaterError(
                 message,
-                _retry_after_s(headers, answer),
+                _retry_after_s(headers, told),
                 is_busy=status == 429,
-                is_load_counted=_json_of(answer).get("load_counted") is True,
+                is_load_counted=told.get("load_counted") is True,
             )
         raise RefusedError(message)
 
@@ -207,14 +208,14 @@ def _json_of(body: bytes) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _message_of(body: bytes) -> str:
-    text = str(_json_of(body).get("error") or body[:_SHOWN_BYTES].decode("utf-8", "replace"))
+def _message_of(told: dict[str, object], body: bytes) -> str:
+    text = str(told.get("error") or body[:_SHOWN_BYTES].decode("utf-8", "replace"))
     return "".join(c if c.isprintable() else " " for c in text)[:_SHOWN_BYTES]
 
 
-def _retry_after_s(headers: dict[str, str], body: bytes) -> float:
+def _retry_after_s(headers: dict[str, str], told: dict[str, object]) -> float:
     """Serve gives fractions of a second in the body; the header knows whole seconds only."""
-    exact_s = _json_of(body).get("retry_after_s")
+    exact_s = told.get("retry_after_s")
     if isinstance(exact_s, int | float):
         return min(60.0, max(0.0, float(exact_s)))
     text = headers.get("retry-after", "")
