@@ -16,6 +16,7 @@ from framegrid_serve.bundle import load_bundle
 from framegrid_serve.errors import ModelError, StartError
 from framegrid_serve.library import Library
 from framegrid_serve.people.settings import PeopleSettings
+from framegrid_serve.sizing import SIZING_BOUNDS, SizingSettings
 from framegrid_serve.spec import BundleRef, ModelSpec, ServingConfig, ShadowSpec
 from framegrid_serve.watch import WatchSettings
 from framegrid_serve.workshop import resolve
@@ -34,6 +35,12 @@ class ModelEntry(BaseModel):
     path: Path | None = None  # relative to the config file
 
 
+def _sizing(name: str) -> Any:
+    """A key of the policy: its default and bounds are the policy's own."""
+    low, high = SIZING_BOUNDS[name]
+    return Field(default=getattr(SizingSettings(), name), ge=low, le=high)
+
+
 class AutoscalingSettings(BaseModel):
     """When the number of replicas changes. Why these defaults: AUTOSCALING.md."""
 
@@ -41,10 +48,10 @@ class AutoscalingSettings(BaseModel):
 
     upscale_delay_s: float = Field(default=3.0, ge=0, le=3600)
     downscale_delay_s: float = Field(default=300.0, ge=0, le=86_400)
-    target_utilisation: float = Field(default=0.7, ge=0.05, le=1)
-    tolerance: float = Field(default=0.1, ge=0, le=0.5)
-    max_step_up: float = Field(default=8.0, ge=1.1, le=1000)
-    max_step_down: float = Field(default=0.5, ge=0, le=0.99)
+    target_utilisation: float = _sizing("target_utilisation")
+    tolerance: float = _sizing("tolerance")
+    max_step_up: float = _sizing("max_step_up")
+    max_step_down: float = _sizing("max_step_down")
 
     def config(self, min_replicas: int, max_replicas: int) -> dict[str, Any]:
         """`autoscaling_config` of Ray Serve."""

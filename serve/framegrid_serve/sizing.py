@@ -56,6 +56,15 @@ _PREFIX = "framegrid_"
 METRIC_NAMES = tuple(_PREFIX + field.name for field in fields(ReplicaStats))
 
 
+# Lowest and highest value of each field of SizingSettings.
+SIZING_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "target_utilisation": (0.05, 1.0),
+    "tolerance": (0.0, 0.5),
+    "max_step_up": (1.1, 1000.0),
+    "max_step_down": (0.0, 0.99),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SizingSettings:
     """Why these defaults: serve/AUTOSCALING.md. Raises ValueError for what makes no sense."""
@@ -70,12 +79,7 @@ class SizingSettings:
     max_step_down: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("target_utilisation", 0.05, 1.0),
-            ("tolerance", 0.0, 0.5),
-            ("max_step_up", 1.1, 1000.0),
-            ("max_step_down", 0.0, 0.99),
-        ):
+        for name, (low, high) in SIZING_BOUNDS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"policy_kwargs.{name}: expected {low} to {high}, got {value!r}")
