@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from framegrid_load.fleet import FleetProcess
-from framegrid_load.tally import P95, Tally
+from framegrid_load.tally import P95, Tally, finite
 
 _RESOLUTION = 0.05  # of the number of cameras
 _MOST_CAMERAS = 100_000
@@ -36,7 +36,7 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         for key in ("p50_ms", "p95_ms"):
-            values[key] = values[key] if math.isfinite(values[key]) else None  # None: more were lost
+            values[key] = finite(values[key])  # None: more were lost
         return {**values, "lost_share": round(self.lost_share, 4)}
 
 

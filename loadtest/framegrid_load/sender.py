@@ -158,9 +158,7 @@ class Sender:
             if connection is not None:
                 self._send(connection, batch)
                 continue
-            task = asyncio.get_running_loop().create_task(self._open_for(batch))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._send_anew(batch)
 
     def _expire(self, now_s: float) -> None:
         while self._waiting and now_s - self._waiting[0].due_s > self._options.deadline_s:
@@ -173,6 +171,12 @@ class Sender:
                 return connection
             connection.close()
         return None
+
+    def _send_anew(self, batch: _Batch) -> None:
+        """Over a connection of its own."""
+        task = asyncio.get_running_loop().create_task(self._open_for(batch))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open_for(self, batch: _Batch) -> None:
         try:
@@ -239,10 +243,7 @@ class Sender:
         batch = self._under_way.pop(connection)
         if may_repeat and not batch.is_repeated:
             self._give_back(batch)
-            again = _Batch(batch.arrivals, is_repeated=True)
-            task = asyncio.get_running_loop().create_task(self._open_for(again))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._send_anew(_Batch(batch.arrivals, is_repeated=True))
             return
         self._break(batch, reason)
 

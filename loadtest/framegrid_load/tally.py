@@ -141,6 +141,11 @@ def rounded_ms(seconds: float) -> int:
     return ms if ms < 1000 else -(-ms // 10) * 10
 
 
+def finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
+
+
 def _quantile(values: Counter[int], total: int, share: float) -> float:
     if not total:
         return 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from framegrid_load.capacity import LAG_P99_MS, ms_text
 from framegrid_load.shapes import Shape
-from framegrid_load.tally import P95, WRONG, Outcome, Tally, Timeline
+from framegrid_load.tally import P95, WRONG, Outcome, Tally, Timeline, finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,6 @@ def figures(tally: Tally) -> dict[str, Any]:
         "lost_share": round(tally.lost_share, 5),
         **{name: finite(tally.quantile_ms(share)) for name, share in quantiles.items()},
     }
-
-
-def finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else None
 
 
 def spans_of(marks: Sequence[tuple[str, int, float]], end_s: float) -> list[Span]:
