@@ -13,7 +13,6 @@ import logging
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from framegrid_serve.engines.cpu import cpu_model
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs, stack
+from framegrid_local.bench.child import json_of
 from framegrid_local.bench.engines import measure_engines
 from framegrid_local.bench.frames import measure_frames
 from framegrid_local.bench.int8 import measure_int8
@@ -162,7 +162,7 @@ def measure_chain() -> dict[str, Any]:
             chain.start_ingest()
             whole = stack.stored_fps(chain, WHOLE_SECONDS)
         raw.append(_raw_fps(bundle, height, width, cores))
-        peer = _json_of("peer_ultralytics", weights=weights, video=video, seconds=PEER_SECONDS)["fps"]
+        peer = json_of("peer_ultralytics", weights=weights, video=video, seconds=PEER_SECONDS)["fps"]
         rounds.append(
             {
                 "raw_fps": statistics.mean(raw),
@@ -183,11 +183,11 @@ def measure_chain() -> dict[str, Any]:
 def _raw_fps(bundle: Path, height: int, width: int, cores: int) -> float:
     model = inputs.weights_of(bundle)
     options = {"model": model, "height": height, "width": width, "cores": cores, "seconds": RAW_SECONDS}
-    return float(_json_of("raw_loop", **options)["fps"])
+    return float(json_of("raw_loop", **options)["fps"])
 
 
 def _serve_fps(chain: Chain, video: Path) -> float:
-    found = _json_of("serve_load", port=chain.serve_port, video=video, seconds=SERVE_SECONDS)
+    found = json_of("serve_load", port=chain.serve_port, video=video, seconds=SERVE_SECONDS)
     if found["failed"]:
         raise RuntimeError(f"expected every frame to be answered, {found['failed']:.0f} failed")
     return float(found["fps"])
@@ -303,17 +303,6 @@ MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "swap": measure_swap,
     "writer": measure_writer,
 }
-
-
-def _json_of(module: str, **options: object) -> dict[str, Any]:
-    """The JSON line that a module of this package prints, run in a process of its own."""
-    argv = [sys.executable, "-m", f"framegrid_local.bench.{module}"]
-    argv += [f"--{key}={value}" for key, value in options.items()]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"{module} failed: {done.stderr.strip()[-500:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 if __name__ == "__main__":

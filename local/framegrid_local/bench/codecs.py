@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+from framegrid_ingest.pictures import fitted
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -107,6 +108,15 @@ class H264Keyframe:
         packets = [*context.parse(data), *context.parse(None)]
         frames = [frame for packet in packets for frame in context.decode(packet)] + context.decode(None)
         return np.asarray(frames[0].to_ndarray(format="bgr24"), np.uint8)
+
+
+def scaled(picture: Pixels, input_size: int) -> Pixels:
+    """The picture at the size to which ingest scales it; never enlarged."""
+    height, width = picture.shape[:2]
+    size = fitted(width, height, input_size)
+    if size == (width, height):
+        return picture
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 CODECS: tuple[Codec, ...] = (

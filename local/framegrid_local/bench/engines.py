@@ -10,8 +10,6 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +23,7 @@ from framegrid_serve.workshop import import_export
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs
+from framegrid_local.bench.child import json_of
 from framegrid_local.bench.serve_load import read_jpegs
 from framegrid_local.bench.unavailable import UnavailableError
 
@@ -50,7 +49,8 @@ def measure_engines() -> dict[str, Any]:
     for turn in range(ROUNDS):
         for name in runs if turn % 2 == 0 else reversed(runs):
             bundle, settings = runs[name]
-            told = _child(bundle, settings.model_copy(update={"threads": machine.usable_cpus()}))
+            settings = settings.model_copy(update={"threads": machine.usable_cpus()})
+            told = json_of("engines", bundle=bundle.path, settings=settings.model_dump_json())
             rates[name].append(told["fps"])
             precision[name] = told["precision"]
     return {
@@ -85,16 +85,6 @@ def frames_per_second(detector: Detector, jpegs: list[bytes], seconds: float) ->
     for thread in threads:
         thread.join()
     return sum(counts) / (time.perf_counter() - started_s)
-
-
-def _child(bundle: Bundle, settings: EngineSettings) -> dict[str, Any]:
-    argv = [sys.executable, "-m", "framegrid_local.bench.engines"]
-    argv += [f"--bundle={bundle.path}", f"--settings={settings.model_dump_json()}"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"{settings.engine} failed: {done.stderr.strip()[-500:]}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return told
 
 
 def _quantised(bundle: Bundle) -> Bundle:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from framegrid_ingest.pictures import VideoPicture, to_jpeg
 from framegrid_serve.bundle import Bundle, load_bundle
@@ -32,7 +31,7 @@ from framegrid_serve.wire import DetectRequest, Frame, FrameStatus, encode_reque
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs
-from framegrid_local.bench.codecs import CODECS, Codec, Pixels
+from framegrid_local.bench.codecs import CODECS, Codec, Pixels, scaled
 from framegrid_local.bench.unavailable import UnavailableError
 
 WIDTH, HEIGHT = 1920, 1080
@@ -68,10 +67,10 @@ def measure_frames() -> dict[str, Any]:
     frames = read_frames(inputs.video_1080p(), FRAMES)
     jpegs = [to_jpeg(VideoPicture(frame), INPUT_SIZE).data for frame in frames]
     full = [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in frames]
-    transfer = measure_transfer(frames, full, bundle)
+    transfer = measure_transfer(frames, full, jpegs, bundle)
     detector = Detector(bundle, EngineSettings(threads=machine.usable_cpus(), shapes=16))
     try:
-        costs = _costs(detector, [fitted(picture) for picture in full])
+        costs = _costs(detector, [scaled(picture, INPUT_SIZE) for picture in full])
     finally:
         detector.close()
     return {
@@ -98,16 +97,6 @@ def agreement(found: Sequence[Labelled], truth: Sequence[Labelled]) -> float:
     return 2 * agreeing / boxes if boxes else 1.0
 
 
-def fitted(picture: Pixels) -> Pixels:
-    """The picture scaled so that its longer side is at most the model's; never enlarged."""
-    height, width = picture.shape[:2]
-    ratio = min(1.0, INPUT_SIZE / max(height, width))
-    if ratio == 1.0:
-        return picture
-    size = (round(width * ratio), round(height * ratio))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def read_frames(video: Path, count: int) -> list[Any]:
     """The first frames, as PyAV decodes them. Raises UnavailableError unless they are 1080p."""
     with av.open(str(video)) as container:
@@ -117,7 +106,9 @@ def read_frames(video: Path, count: int) -> list[Any]:
         return [frame for _, frame in zip(range(count), container.decode(video=0), strict=False)]
 
 
-def measure_transfer(frames: Sequence[Any], full: Sequence[Pixels], bundle: Bundle) -> dict[str, float]:
+def measure_transfer(
+    frames: Sequence[Any], full: Sequence[Pixels], jpegs: Sequence[bytes], bundle: Bundle
+) -> dict[str, float]:
     """Camera's picture to the model's input across a TCP connection of this machine, milliseconds a frame.
 
     Raw: 6.2 MB are sent, and scaled in serve. Wire: scaled and coded, sent, decoded. What a slower link would
@@ -139,7 +130,7 @@ def measure_transfer(frames: Sequence[Any], full: Sequence[Pixels], bundle: Bund
             for key, carry in order if turn % 2 == 0 else order[::-1]:
                 times_ms[key].append(_per_frame_ms(carry, link, len(frames)))
     found = {key: round(statistics.median(values), 3) for key, values in times_ms.items()}
-    jpeg_bytes = statistics.mean(len(to_jpeg(VideoPicture(frame), INPUT_SIZE).data) for frame in frames)
+    jpeg_bytes = statistics.mean(map(len, jpegs))
     for key, size_bytes in (("raw", RAW_BYTES), ("wire", jpeg_bytes)):
         found[f"{key}_ms_at_1_gbit"] = round(found[f"{key}_ms"] + size_bytes * 8 / 1e9 * 1e3, 3)
     return found
@@ -174,7 +165,7 @@ def _costs(detector: Detector, frames: Sequence[Pixels]) -> list[dict[str, Any]]
     dataset = read_dataset(inputs.COCO, "val")
     numbers = {number: number for number in range(len(detector.bundle.classes))}
     labels = [truth_of(picture, numbers) for picture in dataset.pictures]
-    pictures = [fitted(read_picture(path)) for path in dataset.pictures]
+    pictures = [scaled(read_picture(path), INPUT_SIZE) for path in dataset.pictures]
     frame_truth, coco_truth = _found(detector, frames), _found(detector, pictures)
     best = evaluate(coco_truth, labels).map50_95
     told = []

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import av
-import cv2
+import numpy as np
 import simplejpeg
 from framegrid_serve.wire import (
     CONTENT_TYPE,
@@ -24,6 +24,8 @@ from framegrid_serve.wire import (
     encode_request,
 )
 
+from framegrid_local.bench.codecs import scaled
+
 WARM_UP_S = 2.0
 
 
@@ -32,12 +34,7 @@ def read_jpegs(video: Path, frames: int, longer_side: int) -> list[bytes]:
     jpegs = []
     with av.open(str(video)) as container:
         for decoded in container.decode(video=0):
-            picture = decoded.to_ndarray(format="bgr24")
-            height, width = picture.shape[:2]
-            ratio = min(1.0, longer_side / max(height, width))
-            if ratio < 1.0:
-                size = (round(width * ratio), round(height * ratio))
-                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            picture = scaled(np.asarray(decoded.to_ndarray(format="bgr24"), np.uint8), longer_side)
             jpegs.append(
                 simplejpeg.encode_jpeg(picture, quality=90, colorspace="BGR", colorsubsampling="420")
             )

@@ -6,10 +6,7 @@ anything: what it takes is told beside. The client is outside of the control gro
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +17,7 @@ from framegrid_serve.quantize import quantize
 
 from framegrid_local.bench import inputs
 from framegrid_local.bench.cgroup import Cgroup, cgroup
+from framegrid_local.bench.child import json_of
 from framegrid_local.bench.process_tree import tree_bytes
 from framegrid_local.bench.serving import serving
 from framegrid_local.bench.unavailable import UnavailableError
@@ -57,12 +55,8 @@ def _run(folder: Path, models: list[dict[str, str]], group: Cgroup) -> dict[str,
     started_s = time.monotonic()
     with serving(folder, "framegrid_serve.alone", prefix=group.prefix, models=models) as server:
         start_s = time.monotonic() - started_s
-        argv = [sys.executable, "-m", "framegrid_local.bench.serve_load", f"--port={server.port}"]
-        argv += [f"--video={inputs.video()}", f"--size={INPUT_SIZE}", f"--seconds={SECONDS}"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            raise RuntimeError(f"the load failed: {done.stderr.strip()[-500:]}")
-        load = json.loads(done.stdout.strip().splitlines()[-1])
+        options = {"video": inputs.video(), "size": INPUT_SIZE, "seconds": SECONDS}
+        load = json_of("serve_load", port=server.port, **options)
         if load["failed"]:
             raise RuntimeError(f"expected every frame to be answered, {load['failed']:.0f} failed")
         return {

@@ -5,14 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from framegrid_local.bench.codecs import CODECS, Codec, H264Keyframe, Jpeg
+from framegrid_local.bench.codecs import CODECS, Codec, H264Keyframe, Jpeg, scaled
 from framegrid_local.bench.frames import (
     BATCH,
     HTTP_HEAD_BYTES,
     INPUT_SIZE,
     Link,
     agreement,
-    fitted,
     wire_bytes,
 )
 from framegrid_serve.evaluation import Labelled
@@ -70,8 +69,8 @@ def test_agreement_is_the_f1_score_of_boxes_that_count() -> None:
 
 
 def test_a_picture_is_scaled_down_to_the_models_size_and_never_up() -> None:
-    assert fitted(np.zeros((1080, 1920, 3), np.uint8)).shape == (360, INPUT_SIZE, 3)
-    assert fitted(np.zeros((100, 200, 3), np.uint8)).shape == (100, 200, 3)
+    assert scaled(np.zeros((1080, 1920, 3), np.uint8), INPUT_SIZE).shape == (360, INPUT_SIZE, 3)
+    assert scaled(np.zeros((100, 200, 3), np.uint8), INPUT_SIZE).shape == (100, 200, 3)
 
 
 def test_a_link_carries_more_than_the_kernel_buffers() -> None:

@@ -6,11 +6,8 @@ server that is not measured is stopped where it stands. Accuracy is measured thr
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +19,7 @@ from framegrid_serve.evaluation import Labelled, evaluate
 
 from framegrid_local import machine
 from framegrid_local.bench import inputs
+from framegrid_local.bench.child import json_of
 from framegrid_local.bench.peers import environments
 from framegrid_local.bench.peers.dialects import Dialect, Predict, Wire
 from framegrid_local.bench.peers.load import detections
@@ -135,12 +133,7 @@ def _fps(port: int, load: tuple[str, str], dataset: Dataset, seconds: float) -> 
     """Frames a second that a client in a process of its own gets."""
     folder = dataset.pictures[0].parent
     options = {"port": port, "dialect": load[0], "model": load[1], "folder": folder, "seconds": seconds}
-    argv = [sys.executable, "-m", "framegrid_local.bench.peers.load"]
-    argv += [f"--{key}={value}" for key, value in options.items()]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"the load on {load[0]} failed: {done.stderr.strip()[-500:]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1])["fps"])
+    return float(json_of("peers.load", **options)["fps"])
 
 
 def _about(
