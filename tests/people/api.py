@@ -132,23 +132,38 @@ def form(*files: tuple[str, bytes], **fields: str) -> tuple[bytes, str]:
     return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
-def one_person(score: float = 0.75) -> np.ndarray:
+def one_person(score: float = 0.75, size: int = SIZE) -> np.ndarray:
     """What the network answers: one person in the middle of its input."""
     output = np.zeros((1, 6, 8), np.float32)
-    output[0, :5, 0] = [SIZE / 2, SIZE / 2, SIZE / 4, SIZE / 2, score]
+    output[0, :5, 0] = [size / 2, size / 2, size / 4, size / 2, score]
     return output
 
 
-def write_constant_onnx(path: Path, output: np.ndarray, *, size: int | None) -> None:
-    """An ONNX network that answers `output` (1, a, b) plus 0 x the mean of its input: any picture will do."""
+def write_constant_onnx(path: Path, output: np.ndarray, *, size: int | None, work: int = 0) -> None:
+    """An ONNX network that answers `output` (1, a, b) plus 0 x the mean of its input: any picture will do.
+
+    To be slow it multiplies `work` matrices of 256 x 256 first.
+    """
     onnx = pytest.importorskip("onnx", reason="the test extra brings onnx; tiny networks are made with it")
     from onnx import TensorProto, helper, numpy_helper
 
     side: int | str = "side" if size is None else size
     width: int | str = "width" if size is None else size
-    nodes = [
-        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+    nodes = [helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0)]
+    constants = {
+        "answer": output.astype(np.float32),
+        "zero": np.zeros(1, np.float32),
+        "axes": np.arange(4, dtype=np.int64),
+    }
+    mean = "mean"
+    if work:
+        constants |= {"square": np.eye(256, dtype=np.float32), "both": np.arange(2, dtype=np.int64)}
+        nodes.append(helper.make_node("Mul", ["mean", "square"], ["work0"]))
+        nodes += [helper.make_node("MatMul", [f"work{n}", "square"], [f"work{n + 1}"]) for n in range(work)]
+        nodes.append(helper.make_node("ReduceMean", [f"work{work}", "both"], ["worked"], keepdims=0))
+        mean = "worked"
+    nodes += [
+        helper.make_node("Mul", [mean, "zero"], ["nothing"]),
         helper.make_node("Add", ["answer", "nothing"], ["output0"]),
     ]
     graph = helper.make_graph(
@@ -156,17 +171,15 @@ def write_constant_onnx(path: Path, output: np.ndarray, *, size: int | None) -> 
         "constant",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, width])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, list(output.shape))],
-        [
-            numpy_helper.from_array(output.astype(np.float32), "answer"),
-            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
-            numpy_helper.from_array(np.arange(4, dtype=np.int64), "axes"),
-        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, path)
 
 
-def write_bundle(folder: Path, output: np.ndarray, *, size: int = SIZE, **changes: object) -> Bundle:
+def write_bundle(
+    folder: Path, output: np.ndarray, *, size: int = SIZE, work: int = 0, **changes: object
+) -> Bundle:
     """A bundle around a constant network: `output` is what the network answers."""
     values: dict[str, object] = {
         "name": "tiny",
@@ -179,7 +192,7 @@ def write_bundle(folder: Path, output: np.ndarray, *, size: int = SIZE, **change
         "weights": "tiny.onnx",
     }
     values.update(changes)
-    folder.mkdir(exist_ok=True)
-    write_constant_onnx(folder / "tiny.onnx", output, size=None if values["dynamic"] else size)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_constant_onnx(folder / "tiny.onnx", output, size=None if values["dynamic"] else size, work=work)
     values.setdefault("sha256", file_sha256(folder / "tiny.onnx"))
     return write_manifest(folder, Manifest.model_validate(values))

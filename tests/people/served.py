@@ -12,10 +12,8 @@ import sys
 import uuid
 from pathlib import Path
 
-import numpy as np
-import pytest
 import yaml
-from framegrid_serve.bundle import Manifest, file_sha256, write_manifest
+from people import api
 
 START_TIMEOUT_S = 180.0
 SIZE = 640
@@ -23,42 +21,7 @@ SIZE = 640
 
 def write_bundle(folder: Path, version: str, *, score: float) -> Path:
     """A network that sees one person in the middle of any picture, with the given score."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx (the test extra) to make tiny networks")
-    from onnx import TensorProto, helper, numpy_helper
-
-    output = np.zeros((1, 6, 8), np.float32)
-    output[0, :5, 0] = [SIZE / 2, SIZE / 2, SIZE / 4, SIZE / 2, score]
-    nodes = [
-        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        helper.make_node("Add", ["answer", "nothing"], ["output0"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "constant",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, list(output.shape))],
-        [
-            numpy_helper.from_array(output, "answer"),
-            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
-            numpy_helper.from_array(np.arange(4, dtype=np.int64), "axes"),
-        ],
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, folder / "tiny.onnx")
-    manifest = Manifest(
-        name="tiny",
-        version=version,
-        licence="Apache-2.0",
-        layout="yolov8",
-        classes=("person", "car"),
-        input_size=SIZE,
-        weights="tiny.onnx",
-        sha256=file_sha256(folder / "tiny.onnx"),
-    )
-    write_manifest(folder, manifest)
-    return folder
+    return api.write_bundle(folder, api.one_person(score, SIZE), size=SIZE, version=version).path
 
 
 class Served:
