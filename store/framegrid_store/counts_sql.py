@@ -6,9 +6,9 @@ does meanwhile. Everything starts from the camera: each part is an index scan of
 condition on the camera's name or on time reaches it, and the raw rows are read for pending minutes alone.
 
 Counts and coverage are stacked, not joined: a coverage row appears once for each series (class and zone) of
-its camera with no samples, a count row with no coverage, and one GROUP BY adds them up. So a bucket that
-was expected but not seen is there with `samples = 0` and an unknown mean, and a bucket that was seen with
-nobody in it has 0.
+its camera with no samples, a count row with no coverage, and one GROUP BY of ids adds them up; names come
+after it, for half as many rows. So a bucket that was expected but not seen is there with `samples = 0` and an
+unknown mean, and a bucket that was seen with nobody in it has 0.
 """
 
 from __future__ import annotations
@@ -107,15 +107,18 @@ SELECT b.time, {LOCAL_TIME} AS local_time, b.camera, b.site, b.class, b.zone, b.
     b.n_sum, b.n_sumsq,
     {_seen(scale)}
 FROM (
-    SELECT r.time, {_CAMERA}, k.name AS class, z.name AS zone,
-        {_sums([*COUNT_SUMS, *COVERAGE_SUMS])}, min(r.n_min) AS n_min, max(r.n_max) AS n_max
+    SELECT {_CAMERA}, k.name AS class, z.name AS zone, r.*
     FROM framegrid.camera c
     CROSS JOIN LATERAL (
+        SELECT u.time, u.class_id, u.zone_id, {_sums([*COUNT_SUMS, *COVERAGE_SUMS])},
+            min(u.n_min) AS n_min, max(u.n_max) AS n_max
+        FROM (
         {_UNION.join(parts)}
+        ) u
+        GROUP BY u.time, u.class_id, u.zone_id
     ) r
     JOIN framegrid.object_class k ON k.class_id = r.class_id
     JOIN framegrid.zone z ON z.zone_id = r.zone_id
-    GROUP BY r.time, c.camera_id, k.class_id, z.zone_id
 ) b
 """.strip()
 
@@ -125,12 +128,15 @@ def coverage_sql(scale: Scale, where: str = "true") -> str:
     return f"""
 SELECT b.time, {LOCAL_TIME} AS local_time, b.camera, b.site, {_seen(scale)}
 FROM (
-    SELECT r.time, {_CAMERA}, {_sums(COVERAGE_SUMS)}
+    SELECT {_CAMERA}, r.*
     FROM framegrid.camera c
     CROSS JOIN LATERAL (
+        SELECT u.time, {_sums(COVERAGE_SUMS)}
+        FROM (
         {_UNION.join(_parts(scale, "coverage", COVERAGE_SUMS, where))}
+        ) u
+        GROUP BY u.time
     ) r
-    GROUP BY r.time, c.camera_id
 ) b
 """.strip()
 
@@ -174,8 +180,7 @@ def _zeros(names: Iterable[str]) -> str:
 
 
 def _sums(names: Iterable[str]) -> str:
-    # Of bigint, sum() makes numeric; the values fit.
-    return ", ".join(f"sum(r.{name})::bigint AS {name}" for name in names)
+    return ", ".join(f"framegrid.total(u.{name}) AS {name}" for name in names)
 
 
 def _seen(scale: Scale) -> str:

@@ -151,7 +151,7 @@ def _values(source: _Source, alias: str, *, raw: bool = False) -> str:
     only = f" FILTER (WHERE {alias}.samples > 0)" if raw else ""
     return ", ".join(
         [f"{alias}.{name}" for name in source.keys]
-        + [f"sum({alias}.{name})::bigint AS {name}" for name in source.sums]
+        + [f"framegrid.total({alias}.{name}) AS {name}" for name in source.sums]
         + [f"min({alias}.{name}){only} AS {name}" for name in source.least]
         + [f"max({alias}.{name}){only} AS {name}" for name in source.greatest]
     )

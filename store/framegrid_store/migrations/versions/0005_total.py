@@ -1,0 +1,23 @@
+"""Whole numbers added up as whole numbers.
+
+Revision ID: 0005
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the aggregate."""
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+
+
+def downgrade() -> None:
+    """Programs are rolled back, schemas are not."""
+    raise NotImplementedError("an older program works with this schema; nothing needs to be taken back")
