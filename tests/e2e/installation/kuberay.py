@@ -37,7 +37,7 @@ VALUES = {
     "sim.cameras": CAMERAS,
     # One replica does for these cameras, two for four times as many; and down again while one watches.
     "serve.autoscaling.downscale_delay_s": 20,
-    "serve.autoscaling.policy.policy_kwargs.target_utilisation": 0.2,
+    "serve.autoscaling.policy.policy_kwargs.target_utilisation": 0.5,
 }
 
 
@@ -125,7 +125,7 @@ def counts(rows: Rows, names: list[str]) -> dict[str, Any]:
 
 def kill_worker(release: Release, rows: Rows, names: list[str]) -> dict[str, float]:
     """The only worker: what a user without a second one sees."""
-    (victim,) = release.ready("ray-worker")
+    (victim,) = release.wait_ready("ray-worker", 1, 200)
     killed_s = time.time()
     release.kill(victim)
     resumed_s = max(rows.resumed_s(camera, killed_s, 300) for camera in names)
