@@ -28,7 +28,7 @@ from framegrid_serve.trial import try_bundle
 GATES = ".gates"  # decisions, in the library's folder
 RUNNING = "serve.json"  # in the state_dir of a serve, while it runs
 _SWAP_TIMEOUT_S = 120.0
-_POLL_S = 0.1
+_POLL_S = 0.05
 _ANSWERS_PER_REPLICA = 3  # in a row, over new connections: HAProxy gives each to another replica
 
 

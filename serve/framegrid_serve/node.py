@@ -212,9 +212,6 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http_ports + _REPLICA_PORTS - 1),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_ports),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_ports + _REPLICA_PORTS - 1),
-        # The controller looks around four times a second instead of ten: 1.5 % of a core saved, and a change
-        # of models still reaches the replicas within half a second.
-        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
         # On a busy machine a proxy takes longer than Ray's 5 s to come up, and was killed half way.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",

@@ -134,11 +134,8 @@ class OpenVinoEngine:
     def _compile(self, shape: Shape) -> _Pool:
         height, width = shape
         try:
-            model = self._model.clone()
-            if self._bundle.manifest.dynamic:
-                model.reshape([1, 3, height, width])
             compiled = self._core.compile_model(
-                _with_preprocessing(model, self._bundle.manifest.layout, shape),
+                _with_preprocessing(self._model.clone(), self._bundle.manifest.layout, shape),
                 "CPU",
                 {
                     "INFERENCE_NUM_THREADS": self.streams,
