@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from framegrid_serve.activation import RUNNING
 
-from framegrid_local import health, machine, ports
+from framegrid_local import machine, ports
 from framegrid_local.errors import UsageError
 from framegrid_local.process import Command
 from framegrid_local.state import StateDir
@@ -51,10 +52,12 @@ def require_locust() -> None:
 
 
 @contextmanager
-def serving(own: OwnServe, state_dir: Path, **settings: Any) -> Iterator[tuple[str, int]]:
+def serving(
+    own: OwnServe, state_dir: Path, *, module: str = "framegrid_serve", **settings: Any
+) -> Iterator[tuple[str, int]]:
     """A Serve on a free port, stopped at the end; gives its address and its number of replicas.
 
-    `settings` are further keys of serve.yaml.
+    `settings` are further keys of serve.yaml, `module` is what serves.
     """
     replicas = own.replicas or machine.default_replicas()
     state = StateDir(state_dir)
@@ -69,15 +72,17 @@ def serving(own: OwnServe, state_dir: Path, **settings: Any) -> Iterator[tuple[s
         **_model(own, state),
         **settings,
     }
+    running = state.root / "serve" / RUNNING
+    running.unlink(missing_ok=True)
     path = state.write_private(state.root / "serve-load.yaml", yaml.safe_dump(config, sort_keys=False))
     service = ProcessService(
         "serve",
         Command(
-            (sys.executable, "-m", "framegrid_serve", "--config", str(path)),
+            (sys.executable, "-m", module, "--config", str(path)),
             state.logs / "serve-load.log",
             grace_s=_GRACE_S,
         ),
-        lambda: health.get(port, "/healthz")[0] == 200,
+        running.exists,  # not /healthz, which the first replica answers while the others still start
         _READY_S,
     )
     try:
@@ -109,9 +114,9 @@ def _measure(plan: LoadPlan) -> int:
 
 def _open_page(plan: LoadPlan) -> int:
     """Locust's own page; runs until Ctrl-C."""
-    from framegrid_load.run import check_target, locust_argv
+    from framegrid_load.run import fitted, locust_argv
 
-    check_target(plan.target)
+    plan, _ = fitted(plan)
     port = ports.free_port(_USUAL_WEB_PORT)
     argv = [*locust_argv(plan), f"--web-host={ports.LOOPBACK}", f"--web-port={port}"]
     argv += [f"--cameras={plan.cameras or 8}"]

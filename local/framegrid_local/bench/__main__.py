@@ -30,6 +30,7 @@ from framegrid_local.bench.child import json_of
 from framegrid_local.bench.engines import measure_engines
 from framegrid_local.bench.frames import measure_frames
 from framegrid_local.bench.int8 import measure_int8
+from framegrid_local.bench.many_replicas import measure_scaling
 from framegrid_local.bench.peers.compare import measure_peers
 from framegrid_local.bench.sampling import measure_sampling
 from framegrid_local.bench.shadow import measure_shadow
@@ -63,6 +64,7 @@ FLOORS = {
     "replay_rows_per_s": 50_000.0,
     "sim_fps": 2000.0,
     "ingest_cameras_per_core": 5.0,
+    "scaling_efficiency": 0.95,
 }
 CEILINGS = {
     "p95_ms": 500.0,
@@ -288,15 +290,25 @@ def measure_counting() -> dict[str, Any]:
     return found
 
 
+def measure_load_generator() -> dict[str, Any]:
+    """What the load test itself can send, against a server that answers at once."""
+    from framegrid_load.limit import measure_limit
+
+    found = measure_limit()
+    return {"generator_fps": found["frames_per_s"], "generator": found}
+
+
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
     "engines": measure_engines,
     "frames": measure_frames,
+    "generator": measure_load_generator,
     "int8": measure_int8,
     "peers": measure_peers,
     "roll_ups": measure_roll_ups,
     "sampling": measure_slow_cameras,
+    "scaling": measure_scaling,
     "shadow": measure_shadow,
     "simulator": measure_simulator,
     "small_device": measure_small_device,
