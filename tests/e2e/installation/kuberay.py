@@ -24,6 +24,7 @@ from e2e.installation.kubectl import cluster, get, wait_until
 from e2e.installation.measure import machine, note
 from e2e.installation.release import Release, build_images
 from e2e.installation.rows import Rows
+from framegrid_local.serve_status import fetch, lines
 
 NAMESPACE = "framegrid-kuberay"
 CAMERAS, FPS = 4, 5.0
@@ -73,6 +74,7 @@ def measure() -> dict[str, Any]:
         figures["config_changed_in_place_s"] = change_config(release, rows, names)
         figures["four_times_the_cameras"] = scale(release, rows)
     except AssertionError:
+        note_status(release)
         release.save_logs(Path("build/kuberay-logs"))
         raise
     release.uninstall()
@@ -90,6 +92,12 @@ def seconds_until(what: str, look: Callable[[], bool], within_s: float) -> float
     took_s = round(time.monotonic() - started_s, 1)
     note(f"{what}: {took_s} s")
     return took_s
+
+
+def note_status(release: Release) -> None:
+    """Why there are so many replicas."""
+    for report in fetch(f"http://{release.address('serve-svc')}:8000"):
+        note("\n".join(lines(report, time.time())))
 
 
 def ray_service() -> dict[str, Any]:
@@ -125,6 +133,7 @@ def counts(rows: Rows, names: list[str]) -> dict[str, Any]:
 
 def kill_worker(release: Release, rows: Rows, names: list[str]) -> dict[str, float]:
     """The only worker: what a user without a second one sees."""
+    note_status(release)
     (victim,) = release.wait_ready("ray-worker", 1, 200)
     killed_s = time.time()
     release.kill(victim)
