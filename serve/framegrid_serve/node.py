@@ -22,6 +22,7 @@ from typing import Any
 
 from framegrid_serve.errors import StartError
 from framegrid_serve.settings import NodeSettings
+from framegrid_serve.spares import Spares
 from framegrid_serve.spec import ServingConfig
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Node:
         self._settings = settings
         self._short_dir: Path | None = None
         self._started = False
+        self._spares = Spares(settings.cpus_per_replica)
 
     @property
     def url(self) -> str:
@@ -68,6 +70,8 @@ class Node:
                 f"see the logs in {self._settings.state_dir}"
             ) from error
         self._wait_ready()
+        if self._settings.most_replicas > self._settings.replicas:
+            self._spares.start()
 
     def _start_ray(self, ray_dir: Path) -> None:
         settings = self._settings
@@ -118,6 +122,7 @@ class Node:
             import ray
             from ray import serve
 
+            self._spares.stop()
             if ray.is_initialized():  # else Serve would start another Ray to shut itself down
                 with contextlib.suppress(Exception):  # Ray may be half gone; what is left is ended below
                     serve.shutdown()
@@ -190,6 +195,8 @@ def _environment(ray_dir: Path) -> dict[str, str]:
         # A token of this start alone, instead of one that Ray would keep in the home folder.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Workers that wait for work import ahead what a replica needs.
+        "RAY_preload_python_modules": "framegrid_serve.worker_preload",
         # Replicas are the work of this machine, not its background: Ray would run them at nice 15.
         "RAY_worker_niceness": "0",
         # Libraries that would otherwise start a thread for each core of the machine in every process.

@@ -78,6 +78,7 @@ CEILINGS = {
     "swap_s": 1.0,
     "swap_failed": 0.0,
     "swap_memory_growth": 0.05,
+    "replica_start_s": 3.0,
 }
 # Over the held-out clips: of the sums, and of the worst clip.
 COUNT_ERROR, COUNT_ERROR_WORST = 0.02, 0.10
@@ -298,6 +299,12 @@ def measure_load_generator() -> dict[str, Any]:
     return {"generator_fps": found["frames_per_s"], "generator": found}
 
 
+def measure_replica_start() -> dict[str, Any]:
+    with stack.scratch() as folder:
+        found = json_of("replica_start", **{"state-dir": folder})
+    return {"replica_start_s": found["replica_start_s"], "replica_start": found}
+
+
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "chain": measure_chain,
     "counting": measure_counting,
@@ -306,6 +313,7 @@ MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "generator": measure_load_generator,
     "int8": measure_int8,
     "peers": measure_peers,
+    "replica_start": measure_replica_start,
     "roll_ups": measure_roll_ups,
     "sampling": measure_slow_cameras,
     "scaling": measure_scaling,
