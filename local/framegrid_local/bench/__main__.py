@@ -32,6 +32,7 @@ from framegrid_local.bench.frames import measure_frames
 from framegrid_local.bench.int8 import measure_int8
 from framegrid_local.bench.many_replicas import measure_scaling
 from framegrid_local.bench.peers.compare import measure_peers
+from framegrid_local.bench.recovery import measure_recovery
 from framegrid_local.bench.sampling import measure_sampling
 from framegrid_local.bench.shadow import measure_shadow
 from framegrid_local.bench.small_device import measure_small_device
@@ -78,6 +79,7 @@ CEILINGS = {
     "swap_s": 1.0,
     "swap_failed": 0.0,
     "swap_memory_growth": 0.05,
+    "step_recovery_s": 20.0,
     "replica_start_s": 3.0,
 }
 # Over the held-out clips: of the sums, and of the worst clip.
@@ -313,6 +315,7 @@ MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "generator": measure_load_generator,
     "int8": measure_int8,
     "peers": measure_peers,
+    "recovery": measure_recovery,
     "replica_start": measure_replica_start,
     "roll_ups": measure_roll_ups,
     "sampling": measure_slow_cameras,
