@@ -49,8 +49,8 @@ def helm(*args: str, timeout_s: float = 900) -> str:
 
 
 def cluster(*args: str) -> None:
-    """Run a verb of tests/e2e/cluster; its output is for the reader of the test's log."""
-    subprocess.run([sys.executable, str(CLUSTER), *args], check=True)
+    """Run a verb of tests/e2e/cluster; what it prints goes to the log, not among results."""
+    subprocess.run([sys.executable, str(CLUSTER), *args], check=True, stdout=sys.stderr)
 
 
 def get(kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
