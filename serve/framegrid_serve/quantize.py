@@ -125,6 +125,9 @@ def _write_int8(bundle: Bundle, calibration: Dataset, int8_path: Path) -> int:
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration.pictures),
         ignored_scope=nncf.IgnoredScope(names=box_arithmetic(model), validate=False),
+        # Bundles travel: processors without VNNI add pairs of products in 16 bits, which overflow unless all
+        # weights keep to half of their range. By default only the first layer's do.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
     )
     ov.save_model(quantized, int8_path, compress_to_fp16=True)
     return fp32_bytes
