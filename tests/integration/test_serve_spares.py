@@ -32,12 +32,19 @@ def wait_for(count):
         time.sleep(0.2)
     return set(found)
 
+def wait_for_import(pids):
+    deadline = time.monotonic() + 90  # they import the application while they wait, its engines last
+    while time.monotonic() < deadline:
+        if all("openvino" in open(f"/proc/{pid}/maps").read() for pid in pids):
+            return
+        time.sleep(0.2)
+
 used_up = [Replica.remote() for _ in range(2)]  # those that Ray started with the node
 ray.get([replica.look.remote() for replica in used_up])
 before = waiting_workers()
 ask_for_workers(2)
 spares = wait_for(len(before) + 2) - set(before)
-time.sleep(12.0)  # they import the application while they wait
+wait_for_import(spares)
 kept = spares & set(waiting_workers())
 replicas = [Replica.remote() for _ in range(2 + len(before))]
 looked = dict(ray.get([replica.look.remote() for replica in replicas]))
