@@ -89,7 +89,8 @@ async def _serve(path: Path, settings: NodeSettings, replica: Replica, started_s
         log_level="warning",
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    listening = config.bind_socket()  # from here on connections wait in the kernel
+    listening = config.bind_socket()
+    listening.listen(config.backlog)  # from here on connections wait in the kernel, and "ready" is true
     loop = asyncio.get_running_loop()
     # One thread: configs are applied in the order they came.
     with ThreadPoolExecutor(1, "model-loader") as loader:
