@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Interval,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -26,6 +27,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from framegrid_store.tables import metadata
 
 _SPANS = {"minute": "the minute", "hour": "the hour (UTC)", "day": "the camera's local day"}
+_COUNTED = ("samples", "n_sum", "n_sumsq", "score_milli_sum", "uniques", "n_min", "n_max")
 _FRAMES = {
     "observed_ms": "Time that processed frames stand for, milliseconds",
     "expected": "Frames that should have been taken; 0 while paused",
@@ -50,6 +52,11 @@ def _key(name: str, type_: Any, comment: str) -> Column[Any]:
     return _column(name, type_, comment, primary_key=True, autoincrement=False)
 
 
+def _covering(span: str, key: tuple[str, ...], values: tuple[str, ...]) -> tuple[PrimaryKeyConstraint, ...]:
+    """By the minute, the primary key carries the values: a camera's day is then read from the index alone."""
+    return (PrimaryKeyConstraint(*key, postgresql_include=values),) if span == "minute" else ()
+
+
 def _frame_count(span: str, words: str) -> Table:
     return Table(
         f"frame_count_{span}",
@@ -65,6 +72,7 @@ def _frame_count(span: str, words: str) -> Table:
         _column("uniques", BigInteger, "Tracks confirmed: new visits"),
         _column("n_min", Integer, "Least n; NULL when samples is 0", nullable=True),
         _column("n_max", Integer, "Greatest n; NULL when samples is 0", nullable=True),
+        *_covering(span, ("camera_id", "time", "class_id", "zone_id"), _COUNTED),
         comment=f"frame_count added up over {words}, all models together, but for what is in rollup_pending",
     )
 
@@ -76,6 +84,7 @@ def _coverage(span: str, words: str) -> Table:
         _key("camera_id", Integer, "framegrid.camera"),
         _when("time", f"Start of {words}", primary_key=True),
         *(_column(name, BigInteger, comment) for name, comment in _FRAMES.items()),
+        *_covering(span, ("camera_id", "time"), tuple(_FRAMES)),
         comment=f"coverage added up over {words}, but for what is in rollup_pending",
     )
 

@@ -1,6 +1,7 @@
 """A program that was rolled back meets the schema of the later one, which stays."""
 
 import contextlib
+import re
 import time
 import uuid
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_a_program_that_was_rolled_back_too_far_says_which_one_it_takes(database
 def is_honest(revision: str, statements: str) -> bool:
     """Whether it only adds, or tells programs from before it to stay away."""
     text = " ".join(statements.upper().split())
+    text = re.sub(r" DROP CONSTRAINT \w+_PKEY, ADD PRIMARY KEY \(", " ", text)  # another index, the same key
     raises = f"UPDATE FRAMEGRID.COMPATIBILITY SET OLDEST_PROGRAM = '{revision}'" in text
     return raises or not any(word in text for word in TAKES_AWAY)
 
