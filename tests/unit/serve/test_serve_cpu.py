@@ -24,7 +24,7 @@ MakeBundle = Callable[..., Bundle]
         ({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}, "VNNI", "int8"),
         ({"avx2", "avx_vnni"}, "VNNI", "int8"),
         ({"avx2", "avx512f"}, "AVX-512, no VNNI", "int8"),
-        ({"avx2"}, "AVX2", "full"),
+        ({"avx2"}, "AVX2", "int8"),
         ({"asimd"}, "NEON (ARM)", "full"),
         ({"sse2"}, "none of AVX2, AVX-512, AMX", "full"),
     ],
