@@ -1,5 +1,5 @@
 -- Rows come minute by minute, so a camera's day lies on as many pages as it has minutes: 2,900 of them to read. The
--- primary key has that day on a hundred once it carries the values too, for 60 % more disk. Building it locks the
+-- primary key has that day on a hundred once it carries the values too, for three fifths more disk. Building it locks the
 -- table: about a minute for 30 days of 1,000 cameras, during which rows of ingest wait in its spool.
 -- A columnstore (TimescaleDB Community) keeps a camera's rows together anyway, and takes no new key.
 DO $$
