@@ -113,9 +113,22 @@ class Pusher:
             GLib.source_remove(self.timer)
             self.timer = 0
 
+    def playing(self) -> bool:
+        """Whether the pipeline has told its time: from another thread, first the clock, then the base time.
+
+        A frame stamped between the two is of a time hours ahead, and the viewer gets no frame at all.
+        """
+        return self.source.get_clock() is not None and self.source.get_base_time() not in (
+            0,
+            Gst.CLOCK_TIME_NONE,
+        )
+
     def push(self) -> bool:
         """Push what is due, then wait for the next frame's time. False ends this timer."""
         camera = self.camera
+        if not self.playing():
+            self.timer = GLib.timeout_add(1, self.push)
+            return False
         newest = camera.frame_now()
         # A late process sends at once what it missed: H.264 cannot leave frames out. After a second, anew.
         if newest - self.last > max(camera.fps, 2):
@@ -137,8 +150,7 @@ class Pusher:
 
     def emit(self, data: bytes, frame: int) -> bool:
         if self.first_pts < 0:
-            clock, base = self.source.get_clock(), self.source.get_base_time()
-            self.first_pts = max(0, clock.get_time() - base) if clock else 0
+            self.first_pts = max(0, self.source.get_clock().get_time() - self.source.get_base_time())
             self.first_frame = frame
         buffer = Gst.Buffer.new_wrapped(data)
         buffer.pts = self.first_pts + int((frame - self.first_frame) * Gst.SECOND / self.camera.fps)
