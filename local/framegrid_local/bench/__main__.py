@@ -237,7 +237,7 @@ def measure_writer() -> dict[str, Any]:
 
 def measure_roll_ups() -> dict[str, Any]:
     """On the server of FRAMEGRID_TEST_DATABASE_URL, else the embedded one. The month is short here:
-    `python -m framegrid_store.bench_rollup` fills thirty days, which takes 20 GB."""
+    `python -m framegrid_store.bench_rollup` fills thirty days, which takes 38 GB."""
     from framegrid_store.bench_rollup import measure
 
     given = os.environ.get("FRAMEGRID_TEST_DATABASE_URL")
