@@ -126,7 +126,7 @@ class Pusher:
     def push(self) -> bool:
         """Push what is due, then wait for the next frame's time. False ends this timer."""
         camera = self.camera
-        if not self.playing():
+        if self.first_pts < 0 and not self.playing():
             self.timer = GLib.timeout_add(1, self.push)
             return False
         newest = camera.frame_now()

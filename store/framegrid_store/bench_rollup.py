@@ -1,6 +1,6 @@
 """How fast roll-ups and the views over them are, and what a row weighs; on a database made and dropped here.
 
-`python -m framegrid_store.bench_rollup [--cameras 1000] [--days 30] [--only rollup|minutes|bytes]`, on the
+`python -m framegrid_store.bench_rollup [--cameras 1000] [--days 30] [--only rollup|minutes]`, on the
 server of FRAMEGRID_DATABASE_URL, whose role must be allowed to create databases. Prints JSON. 1,000 cameras
 and 30 days of minutes take 38 GB of disk and, on two cores, twelve minutes to fill.
 """
@@ -102,7 +102,7 @@ def measure_minutes(connection: psycopg.Connection, url: str, cameras: int, days
         )
     started_s = time.perf_counter()
     with ThreadPoolExecutor(FILLERS) as fillers:
-        list(fillers.map(lambda day: _fill_day(url, end - (day + 1) * DAY, cameras), range(days)))
+        list(fillers.map(lambda day: _fill_roll_ups(url, end - (day + 1) * DAY, cameras), range(days)))
     _settle(connection)
     filled_s = time.perf_counter() - started_s
     chance = random.Random(1)
@@ -247,16 +247,13 @@ def _timed_roll_up(connection: psycopg.Connection, minute: datetime, cameras: ra
     return took_ms
 
 
-def _fill_day(url: str, day: datetime, cameras: int) -> None:
+def _fill_roll_ups(url: str, day: datetime, cameras: int) -> None:
     with connect(url, application_name="framegrid-bench", autocommit=True) as connection:
-        _fill_roll_ups(connection, day, cameras)
-
-
-def _fill_roll_ups(connection: psycopg.Connection, day: datetime, cameras: int) -> None:
-    for span, step, buckets in (("minute", "1 minute", 1440), ("hour", "1 hour", 24), ("day", "1 day", 1)):
-        values = {"day": day, "step": step, "buckets": buckets, "cameras": cameras, "n": 86_400 // buckets}
-        for statement in _ROLLED_UP_DAY:
-            connection.execute(_sql(statement.format(span=span)), values)
+        for span, buckets in (("minute", 1440), ("hour", 24), ("day", 1)):
+            n = 86_400 // buckets
+            values = {"day": day, "step": f"1 {span}", "buckets": buckets, "cameras": cameras, "n": n}
+            for statement in _ROLLED_UP_DAY:
+                connection.execute(_sql(statement.format(span=span)), values)
 
 
 def _timed_query(connection: psycopg.Connection, query: str, values: dict[str, Any], rows: int) -> float:
