@@ -12,6 +12,8 @@ from datetime import timedelta
 
 INDEX_BYTES_PER_ROW = 40
 """Measured on frame_count (camera_id, time), pages as full as inserts in order of time leave them."""
+INDEX_BYTES_PER_MINUTE = 200
+"""The same of frame_count_minute and coverage_minute, whose keys carry the values: 170 and 235."""
 SHARE_OF_MEMORY = 0.25
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LADDER = (
@@ -81,27 +83,21 @@ def chunk_of(table: str, load: Load, keep: timedelta | None = None) -> Chunk:
     if keep is not None:
         longest = min(longest, max(keep / 4, LADDER[0]))
     budget = load.memory_bytes * SHARE_OF_MEMORY
-    index_bytes_per_s = rows_per_s * INDEX_BYTES_PER_ROW
+    index_bytes_per_s = rows_per_s * (INDEX_BYTES_PER_MINUTE if kind == "minute" else INDEX_BYTES_PER_ROW)
     fitting = [
         step for step in LADDER if step <= longest and step.total_seconds() * index_bytes_per_s <= budget
     ]
     interval = max(fitting, default=LADDER[0])
-    return Chunk(interval, _reason(interval, longest, load, rows_per_s, budget))
-
-
-def _reason(interval: timedelta, longest: timedelta, load: Load, rows_per_s: float, budget: float) -> str:
-    index_bytes = interval.total_seconds() * rows_per_s * INDEX_BYTES_PER_ROW
-    why = (
+    index_bytes = interval.total_seconds() * index_bytes_per_s
+    reason = (
         f"{load.cameras:,} cameras at {load.rows_per_s_per_camera:g} rows/s: {rows_per_s:,.6g} rows/s here,"
         f" index of {_size(index_bytes)} a chunk; {SHARE_OF_MEMORY:.0%} of memory are {_size(budget)}"
     )
     if index_bytes > budget:
-        return why + "; even the shortest chunk is larger: give the server more memory"
-    return (
-        why
-        if interval < max(step for step in LADDER if step <= longest)
-        else why + "; longest for this table"
-    )
+        reason += "; even the shortest chunk is larger: give the server more memory"
+    elif interval == max(step for step in LADDER if step <= longest):
+        reason += "; longest for this table"
+    return Chunk(interval, reason)
 
 
 def _size(size_bytes: float) -> str:

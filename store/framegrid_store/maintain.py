@@ -20,7 +20,7 @@ from threading import Event, Thread
 
 import psycopg
 
-from framegrid_store import reconcile, retention
+from framegrid_store import packing, reconcile, retention
 from framegrid_store.capabilities import Capabilities, probe
 from framegrid_store.connect import connect, describe, sanitised
 from framegrid_store.errors import StoreError
@@ -36,7 +36,7 @@ APPLICATION_NAME = "framegrid-maintain"
 LOCK_TIMEOUT = "1s"
 """For a lock that keeps readers and writers out: while one is waited for, they wait behind it."""
 ROUND_S = 60.0
-"""A round of roll-ups ends after so long even when more is pending, so that retention gets its turn."""
+"""A round of roll-ups or of packing ends after so long even when more is left, so that all get their turn."""
 
 
 @dataclass(slots=True)
@@ -49,6 +49,7 @@ class Maintained:
     dropped: list[str] = field(default_factory=list)
     deleted: dict[str, int] = field(default_factory=dict)
     compressed: list[str] = field(default_factory=list)
+    packed: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     busy: bool = False
 
@@ -75,7 +76,7 @@ def maintain_once(
         tasks |= {
             "chunks": (lambda: _cut(connection, capabilities, settings, now, done), every_s),
             "retention": (lambda: _retain(connection, capabilities, now, done), every_s),
-            "compression": (lambda: _compress(connection, capabilities, settings, done), every_s),
+            "compression": (lambda: _compress(connection, capabilities, settings, now, done), every_s),
         }
     try:
         for task, (run, every_s) in tasks.items():
@@ -239,8 +240,18 @@ def _retain(
 
 
 def _compress(
-    connection: psycopg.Connection, capabilities: Capabilities, settings: StoreSettings, done: Maintained
+    connection: psycopg.Connection,
+    capabilities: Capabilities,
+    settings: StoreSettings,
+    now: datetime,
+    done: Maintained,
 ) -> str:
     with _alone(connection):
         done.compressed = reconcile.compress_by_policy(connection, capabilities, settings)
-    return ", ".join(done.compressed)
+    until_s = time.monotonic() + ROUND_S
+    for piece in packing.due(connection, capabilities, settings, now):
+        packing.pack(connection, piece)
+        done.packed.append(f"{piece.name} packed")
+        if time.monotonic() > until_s:
+            break
+    return ", ".join([*done.compressed, *done.packed])

@@ -8,17 +8,15 @@ out: so no row goes before it is in the roll-ups. What was dropped is written to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from framegrid_store import partitions
 from framegrid_store.capabilities import Capabilities
 from framegrid_store.names import ROLLED_UP_TABLES, SCHEMA, TIME_TABLES
+from framegrid_store.pieces import Piece, pieces
 
 logger = logging.getLogger(__name__)
 
@@ -27,29 +25,18 @@ ROWS_AT_ONCE = 50_000
 _BY_ROW = {"ingest_batch": "stored_at", "skewed_rows": "noted_at"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A chunk or partition and its time. `start` None: from the beginning."""
-
-    table: str
-    schema: str
-    name: str
-    start: datetime | None
-    end: datetime
-
-
-def due(connection: psycopg.Connection, capabilities: Capabilities, now: datetime) -> list[_Piece]:
+def due(connection: psycopg.Connection, capabilities: Capabilities, now: datetime) -> list[Piece]:
     """Chunks and partitions whose time is over, oldest first within a table."""
     return [
         piece
         for table, keep in _kept(connection).items()
         if table in TIME_TABLES
-        for piece in _pieces(connection, capabilities, table)
+        for piece in pieces(connection, capabilities, table)
         if piece.end <= now - keep
     ]
 
 
-def drop_piece(connection: psycopg.Connection, piece: _Piece, capabilities: Capabilities) -> bool:
+def drop_piece(connection: psycopg.Connection, piece: Piece, capabilities: Capabilities) -> bool:
     """Drop one. False, and nothing done, when rows in it are pending. Needs a transaction of its own.
 
     May raise LockNotAvailable, by the transaction's lock_timeout.
@@ -100,27 +87,13 @@ def next_drop(
     """When the oldest chunk or partition of a table is dropped; None: nothing to drop, or kept for ever."""
     if keep is None:
         return None
-    oldest = next(_pieces(connection, capabilities, table), None)
+    oldest = next(pieces(connection, capabilities, table), None)
     return None if oldest is None else oldest.end + keep
 
 
 def _kept(connection: psycopg.Connection) -> dict[str, timedelta]:
     found = connection.execute("SELECT table_name, keep FROM framegrid.table_state WHERE keep IS NOT NULL")
     return dict(found.fetchall())
-
-
-def _pieces(connection: psycopg.Connection, capabilities: Capabilities, table: str) -> Iterator[_Piece]:
-    if not capabilities.hypertables:
-        for partition in partitions.partitions(connection, table):
-            yield _Piece(table, SCHEMA, partition.name, partition.start, partition.end)
-        return
-    found = connection.execute(
-        "SELECT chunk_schema, chunk_name, range_start, range_end FROM timescaledb_information.chunks"
-        " WHERE hypertable_schema = %s AND hypertable_name = %s ORDER BY range_end",
-        (SCHEMA, table),
-    )
-    for schema, name, start, end in found.fetchall():
-        yield _Piece(table, schema, name, start, end)
 
 
 def _is_pending(connection: psycopg.Connection, before: datetime) -> bool:

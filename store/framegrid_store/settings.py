@@ -35,7 +35,7 @@ class RetentionDays(BaseModel):
 
     # Counts and coverage as ingest sent them (bi.counts_5s). 1,000 cameras make 30 GB a day of them.
     raw: Days | None = 7
-    # Roll-ups (bi.counts_minute, bi.coverage). 1,000 cameras: 1.3 GB a day. A changed time zone re-cuts days
+    # Roll-ups (bi.counts_minute, bi.coverage). 1,000 cameras: 1 GB a day. A changed time zone re-cuts days
     # as far back as minutes reach.
     minutes: Days | None = 90
     # bi.counts_hour. 1,000 cameras: 4 GB a year.

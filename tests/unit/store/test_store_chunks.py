@@ -53,6 +53,11 @@ def test_coarser_tables_have_longer_chunks() -> None:
     assert all(chunk_of(table, load).interval in LADDER for table in TIME_TABLES)
 
 
+def test_a_chunk_of_minutes_holds_its_covering_index_in_memory() -> None:
+    assert chunk_of("frame_count_minute", Load(1000, 2.0, 4 * GB)).interval == DAY
+    assert chunk_of("frame_count_minute", Load(1000, 2.0, 32 * GB)).interval == 7 * DAY
+
+
 def test_steps_of_the_ladder_are_whole_parts_of_each_other_or_of_a_week() -> None:
     assert all(DAY % step == timedelta(0) for step in LADDER if step <= DAY)
     assert all(step % (7 * DAY) == timedelta(0) for step in LADDER if step > DAY)
