@@ -69,11 +69,14 @@ def machine() -> str:
 
 def image_sizes_mb() -> dict[str, int]:
     """Unpacked, as the kubelet reports them: base included."""
-    (node,) = get("nodes", "default")
-    size = {name: i["sizeBytes"] for i in node["status"]["images"] for name in i["names"]}
-    return {
-        component: round(size[image(component)] / 1e6) for component in IMAGES if image(component) in size
-    }
+
+    def sizes() -> dict[str, int]:
+        (node,) = get("nodes", "default")
+        size = {name: i["sizeBytes"] for i in node["status"]["images"] for name in i["names"]}
+        known = [component for component in IMAGES if image(component) in size]
+        return {c: round(size[image(c)] / 1e6) for c in known} if len(known) == len(IMAGES) else {}
+
+    return wait_until("the kubelet to report every image", sizes, 120)
 
 
 def cold_pod_s(release: Release, component: str, count: int) -> float:
