@@ -17,7 +17,8 @@ from framegrid_store.settings import StoreSettings
 pytestmark = pytest.mark.integration
 
 SETTINGS = StoreSettings()
-START = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+# Hours of one day, so of one chunk on every edition.
+START = datetime.now(timezone.utc).replace(hour=6, minute=0, second=0, microsecond=0)
 MINUTES, CAMERAS = 240, 20
 
 
