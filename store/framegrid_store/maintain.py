@@ -251,7 +251,7 @@ def _compress(
     until_s = time.monotonic() + ROUND_S
     for piece in packing.due(connection, capabilities, settings, now):
         packing.pack(connection, piece)
-        done.packed.append(f"{piece.name} packed")
+        done.packed.append(piece.name)
         if time.monotonic() > until_s:
             break
-    return ", ".join([*done.compressed, *done.packed])
+    return ", ".join([*done.compressed, *(f"{name} packed" for name in done.packed)])

@@ -35,11 +35,12 @@ def due(
     if capabilities.columnstore and settings.columnstore:
         return []
     before = now - timedelta(hours=settings.late_horizon_hours)
+    packed = _packed(connection)
     over = [
         piece
         for table in ROLLED_UP_TABLES
         for piece in pieces(connection, capabilities, f"{table}_minute")
-        if piece.end <= before and not _is_packed(connection, piece)
+        if piece.end <= before and (piece.schema, piece.name) not in packed
     ]
     return sorted(over, key=lambda piece: piece.end, reverse=True)
 
@@ -50,37 +51,38 @@ def pack(connection: psycopg.Connection, piece: Piece) -> None:
     Some seconds for a million rows. Two at once are correct, and do it twice. Raises psycopg's QueryCanceled
     after LIMIT_S.
     """
-    place = sql.Identifier(piece.schema, piece.name)
-    for name in _left_by_a_crash(connection, piece):
-        index = sql.Identifier(piece.schema, name)
-        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
     limit = Timer(LIMIT_S, connection.cancel)
     limit.start()
     try:
+        for name in _left_by_a_crash(connection, piece):
+            index = sql.Identifier(piece.schema, name)
+            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
         for statement in (
             "VACUUM (ANALYZE) {place}",
             "REINDEX TABLE CONCURRENTLY {place}",
             "COMMENT ON TABLE {place} IS {mark}",
         ):
-            connection.execute(sql.SQL(statement).format(place=place, mark=sql.Literal(MARK)))
+            connection.execute(sql.SQL(statement).format(place=piece.place, mark=sql.Literal(MARK)))
     finally:
         limit.cancel()
 
 
-def _is_packed(connection: psycopg.Connection, piece: Piece) -> bool:
-    row = connection.execute(
-        "SELECT obj_description(format('%%I.%%I', %s::text, %s::text)::regclass, 'pg_class')",
-        (piece.schema, piece.name),
-    ).fetchone()
-    return row == (MARK,)
+def _packed(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    """Schema and name of every chunk and partition that is done."""
+    found = connection.execute(
+        "SELECT c.relnamespace::regnamespace::text, c.relname FROM pg_description d"
+        " JOIN pg_class c ON c.oid = d.objoid"
+        " WHERE d.classoid = 'pg_class'::regclass AND d.objsubid = 0 AND d.description = %s",
+        (MARK,),
+    )
+    return set(found.fetchall())
 
 
 def _left_by_a_crash(connection: psycopg.Connection, piece: Piece) -> list[str]:
     """Indexes that PostgreSQL began to make, or to take away, and never ended."""
     found = connection.execute(
         "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " WHERE i.indrelid = format('%%I.%%I', %s::text, %s::text)::regclass"
-        " AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'",
-        (piece.schema, piece.name),
+        " WHERE i.indrelid = %s::regclass AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'",
+        (piece.place.as_string(connection),),
     ).fetchall()
     return [name for (name,) in found]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
+from psycopg import sql
 
 from framegrid_store import partitions
 from framegrid_store.capabilities import Capabilities
@@ -22,6 +23,11 @@ class Piece:
     name: str
     start: datetime | None
     end: datetime
+
+    @property
+    def place(self) -> sql.Identifier:
+        """Its name with its schema, for SQL."""
+        return sql.Identifier(self.schema, self.name)
 
 
 def pieces(connection: psycopg.Connection, capabilities: Capabilities, table: str) -> Iterator[Piece]:

@@ -41,8 +41,7 @@ def drop_piece(connection: psycopg.Connection, piece: Piece, capabilities: Capab
 
     May raise LockNotAvailable, by the transaction's lock_timeout.
     """
-    place = sql.Identifier(piece.schema, piece.name)
-    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(place))
+    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(piece.place))
     # A statement of its own: its snapshot comes after the lock.
     if piece.table in ROLLED_UP_TABLES and _is_pending(connection, piece.end):
         return False
@@ -53,7 +52,7 @@ def drop_piece(connection: psycopg.Connection, piece: Piece, capabilities: Capab
             (f"{SCHEMA}.{piece.table}", piece.end, piece.start),
         )
     else:
-        connection.execute(sql.SQL("DROP TABLE {}").format(place))
+        connection.execute(sql.SQL("DROP TABLE {}").format(piece.place))
     _note(connection, piece.table, piece.end)
     return True
 

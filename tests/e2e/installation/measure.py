@@ -73,8 +73,9 @@ def image_sizes_mb() -> dict[str, int]:
     def sizes() -> dict[str, int]:
         (node,) = get("nodes", "default")
         size = {name: i["sizeBytes"] for i in node["status"]["images"] for name in i["names"]}
-        known = [component for component in IMAGES if image(component) in size]
-        return {c: round(size[image(c)] / 1e6) for c in known} if len(known) == len(IMAGES) else {}
+        if not {image(component) for component in IMAGES} <= size.keys():
+            return {}
+        return {component: round(size[image(component)] / 1e6) for component in IMAGES}
 
     return wait_until("the kubelet to report every image", sizes, 120)
 
