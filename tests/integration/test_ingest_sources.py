@@ -17,6 +17,7 @@ import pytest
 import simplejpeg
 from framegrid_ingest.clock import Clock
 from framegrid_ingest.config import CameraConfig
+from framegrid_ingest.errors import SourceError, SourceFault
 from framegrid_ingest.intake import Intake, SourceFrame, StreamFacts
 from framegrid_ingest.outcomes import DropReason
 from framegrid_ingest.pictures import Jpeg, to_jpeg
@@ -483,6 +484,31 @@ def test_a_slowly_sampled_file_decodes_keyframes_only(video: Path, monkeypatch: 
     assert [round(frame.captured_at_s) for frame in reading.frames] in ([1000, 1002], [1000, 1002, 1004])
     frames = [frame.picture.frame for frame in reading.frames]  # type: ignore[union-attr]
     assert all(frame.key_frame for frame in frames)
+
+
+@pytest.mark.parametrize("start_s", [1000.0, 1001.0, 1002.0, 1003.0, 1004.0])
+def test_a_file_whose_last_keyframes_nobody_wants_has_not_been_cut(tmp_path: Path, start_s: float) -> None:
+    recording = write_video(tmp_path / "slow.mp4", seconds=40, fps=5, gop=10, size=(64, 48))
+    once = camera(str(recording), fps=0.2, pace="fast", loop=False, start_s=start_s)
+    reading = Reading(once, start_s=start_s).run(20)
+    assert reading.error is None
+    assert 7 <= len(reading.frames) <= 9
+    looped = camera(str(recording), fps=0.2, pace="fast", start_s=start_s)
+    times = [frame.captured_at_s - start_s for frame in Reading(looped, start_s=start_s).run(1.0).frames]
+    assert times[-1] > 80.0
+    keyframe_every_s = 2.0
+    assert [round(at % keyframe_every_s, 6) % keyframe_every_s for at in times] == [0.0] * len(times)
+
+
+@pytest.mark.parametrize("fps", [5.0, 0.2])
+def test_a_file_that_has_been_cut_is_told(tmp_path: Path, fps: float) -> None:
+    whole = write_video(tmp_path / "whole.mp4", seconds=40, fps=5, gop=10, movflags="faststart")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    reading = Reading(camera(str(cut), fps=fps, pace="fast", loop=False, start_s=0.0), start_s=0.0).run(20)
+    assert isinstance(reading.error, SourceError)
+    assert reading.error.fault is SourceFault.TRUNCATED
+    assert "expected 40.0 s of video" in str(reading.error)
 
 
 def test_broken_files_are_told_exactly(tmp_path: Path, video: Path) -> None:

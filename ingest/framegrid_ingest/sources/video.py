@@ -87,13 +87,17 @@ class VideoReader(ThreadedReader):
             self._policy.known(gap_s)
         self._tell(intake, stream, codec.width, codec.height, rate)
         end_s = 0.0
+        frame_s = 1.0 / rate if rate else 0.0
         for packet in self._packets(container, stream):
             if stop.is_set():
                 break
             media_s = _time_of(packet, end_s)
-            for frame in self._decode(packet, codec, intake, media_s):
+            if not self._is_wanted(packet, intake, media_s):
+                end_s = max(end_s, media_s + (frame_s if packet.size else 0.0))
+                continue
+            for frame in self._decode(packet, codec, intake):
                 at_s = float(frame.pts * stream.time_base) if frame.pts is not None else media_s
-                end_s = max(end_s, at_s + (1.0 / rate if rate else 0.0))
+                end_s = max(end_s, at_s + frame_s)
                 self._tell(intake, stream, frame.width, frame.height, rate)
                 self.release(intake, frame, at_s, stop)
                 if stop.is_set():
@@ -108,12 +112,13 @@ class VideoReader(ThreadedReader):
         except (av.error.FFmpegError, OSError) as error:
             raise av_error(error, self.url, was_open=True) from None
 
-    def _decode(self, packet: Any, codec: Any, intake: Intake, media_s: float) -> list[Any]:
+    def _is_wanted(self, packet: Any, intake: Intake, media_s: float) -> bool:
         is_last = not packet.size  # asks the decoder for what it still holds
         if not is_last and not self._policy.wants(bool(packet.is_keyframe), media_s):
-            return []
-        if self._policy.keyframes_only and (is_last or not self.may_want(intake, media_s)):
-            return []
+            return False
+        return not self._policy.keyframes_only or (not is_last and self.may_want(intake, media_s))
+
+    def _decode(self, packet: Any, codec: Any, intake: Intake) -> list[Any]:
         try:
             frames = list(codec.decode(packet))
             if self._policy.keyframes_only:

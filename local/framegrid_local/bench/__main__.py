@@ -2,7 +2,8 @@
 
 Every ratio compares two things in one run, turn about, so that a machine whose speed drifts still gives a
 fair answer. Needs the workshop extra (Ultralytics): it is the peer, and exports the model that both run.
-Exits with 1 when a figure misses its floor; the file is written all the same.
+Exits with 1 when a figure misses its bound or a part fails; the other parts are measured and the file is
+written all the same.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ def main() -> int:
             found = {}
             report.setdefault("not_measured", {})[name] = str(error)
             logger.error("  %s: not measured: %s", name, error)
+        except Exception as error:  # an hour of other figures is not thrown away for one
+            found = {}
+            report.setdefault("failed", {})[name] = f"{type(error).__name__}: {error}"
+            logger.exception("  %s failed", name)
         report.update(found)
         shown = {key: value for key, value in found.items() if not isinstance(value, (dict, list))}
         logger.info("  %s (%.0f s)", shown, time.monotonic() - started)
@@ -116,7 +121,9 @@ def main() -> int:
 
 
 def misses(report: dict[str, Any]) -> list[str]:
-    """One line for each figure beyond its bound; figures that were not measured are not judged."""
+    """One line for each part that failed and each figure beyond its bound; figures that were not measured are
+    not judged."""
+    failed = [f"{name} failed: {reason}" for name, reason in report.get("failed", {}).items()]
     low = [
         f"{key}: expected at least {floor}, got {report[key]}"
         for key, floor in FLOORS.items()
@@ -132,7 +139,7 @@ def misses(report: dict[str, Any]) -> list[str]:
     visits = report.get("real_visits")
     if visits is not None and visits != report["real_visits_true"]:
         high.append(f"real_visits: expected {report['real_visits_true']}, got {visits}")
-    return low + high
+    return failed + low + high
 
 
 def about() -> dict[str, Any]:

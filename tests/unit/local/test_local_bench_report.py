@@ -39,6 +39,23 @@ def test_what_a_machine_cannot_measure_is_in_the_report_with_its_reason(
     assert report["vs_litserve"] == 5.0
 
 
+def test_a_part_that_fails_is_told_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> dict[str, float]:
+        raise ValueError("expected 40 s of video, got 34 s")
+
+    out = tmp_path / "bench.json"
+    monkeypatch.setitem(bench.MEASURES, "sampling", fails)
+    monkeypatch.setitem(bench.MEASURES, "writer", lambda: {"writer_over_copy": 0.9})
+    monkeypatch.setattr(sys, "argv", ["bench", "--only", "sampling", "writer", "--out", str(out)])
+    assert bench.main() == 1
+    report = json.loads(out.read_text())
+    assert report["failed"] == {"sampling": "ValueError: expected 40 s of video, got 34 s"}
+    assert report["writer_over_copy"] == 0.9
+    assert "sampling failed: ValueError: expected 40 s of video, got 34 s" in caplog.text
+
+
 def test_growth_compares_the_last_third_with_the_first_and_forgives_one_peak() -> None:
     assert growth([100, 100, 100, 180, 100, 100]) == 0
     assert growth([100, 110, 120, 130, 140, 150]) == pytest.approx(145 / 105 - 1)
