@@ -14,7 +14,7 @@ from framegrid_store import read
 from framegrid_store.connect import database_url_from_environment
 from framegrid_store.errors import StoreError
 from periods import SCALES, ScaleChoice, clipped, spoken_age, zone
-from source import Headline, History, SourceError, headline, history, reader
+from source import Headline, History, SourceError, first_shown, headline, history, reader
 
 from charts import counts_figure, crossings_figure, name, ordered
 
@@ -89,7 +89,7 @@ def _page(database_url: str, cameras: list[read.Camera]) -> None:
 
 def _camera_menu(place: st.delta_generator.DeltaGenerator, cameras: list[read.Camera]) -> read.Camera:
     names = [camera.name for camera in cameras]
-    asked = _asked("camera", names, names[0])
+    asked = _asked("camera", names, first_shown(cameras).name)
     picked = place.selectbox("Camera", names, index=names.index(asked), key="camera")
     return next((camera for camera in cameras if camera.name == picked), cameras[0])
 

@@ -19,6 +19,8 @@ from periods import ScaleChoice, grid, zone
 
 LIVE_LAG_S = 15.0
 """Younger than this, missing buckets at the end are on their way and not a gap."""
+TOGETHER = timedelta(minutes=1)
+"""Cameras seen this shortly before the one that was seen last count as seen at the same time."""
 
 
 class SourceError(Exception):
@@ -79,6 +81,18 @@ def reader(database_url: str) -> Iterator[psycopg.Connection]:
         raise SourceError(message, "Is the server running, and is FRAMEGRID_DATABASE_URL right?") from error
     except StoreError as error:
         raise SourceError(str(error), "Set FRAMEGRID_DATABASE_URL and start the page again.") from error
+
+
+def first_shown(cameras: list[read.Camera]) -> read.Camera:
+    """The camera to open with, of at least one: the first, as they come, of those that counted last.
+
+    One that was never seen or has been away for long would open the page with nothing to see.
+    """
+    seen = {c.name: c.last_seen_at for c in cameras if c.last_seen_at and not c.paused}
+    if not seen:
+        return cameras[0]
+    newest = max(seen.values())
+    return next(c for c in cameras if c.name in seen and newest - seen[c.name] <= TOGETHER)
 
 
 def history(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framegrid_store.read import CrossingPoint
+from framegrid_store.read import Camera, CrossingPoint
 from streamlit.testing.v1 import AppTest
 
 UTC = timezone.utc
@@ -133,6 +133,20 @@ def test_persons_come_first_then_vehicles_then_the_rest() -> None:
 
     assert ordered(["vehicle", "dog", "person", "cat", "person"]) == ["person", "vehicle", "cat", "dog"]
     assert colour("cat", 2) != colour("dog", 3)
+
+
+def test_the_page_opens_with_a_camera_that_counts_and_not_with_one_never_seen() -> None:
+    from source import first_shown
+
+    def camera(name: str, last_seen_at: datetime | None, *, paused: bool = False) -> Camera:
+        return Camera(name, "", "UTC", paused, NOON, last_seen_at, None)
+
+    never, old = camera("alley", None), camera("bridge", NOON - timedelta(days=30))
+    paused = camera("court", NOON, paused=True)
+    first, newest = camera("dock", NOON - timedelta(seconds=4)), camera("east", NOON)
+    assert first_shown([never, old, paused, first, newest]) == first
+    assert first_shown([never, old, paused]) == old
+    assert first_shown([never, paused]) == never
 
 
 def run_page(monkeypatch: pytest.MonkeyPatch, database_url: str | None) -> AppTest:
