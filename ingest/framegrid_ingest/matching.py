@@ -64,10 +64,47 @@ def match_weak(
     """Let the detections `weak` (indices) continue the tracks that lie where they are."""
     if not waiting or not weak:
         return []
-    x, y, w, h = _predictions(waiting, settings, bottom_anchor=bottom_anchor)[:, :4].T
-    predicted = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    predicted = _predicted_boxes(waiting, settings, bottom_anchor=bottom_anchor)
     overlaps = overlap(predicted, observed.boxes_xyxy[weak])
     return [(waiting[row], weak[column]) for row, column in assign(-overlaps, -settings.weak_iou)]
+
+
+def crowded_noise(
+    pairs: Sequence[Pair],
+    tracks: Sequence[Track],
+    observed: Observations,
+    settings: TrackerSettings,
+    *,
+    bottom_anchor: bool,
+) -> list[float]:
+    """For each pair the factor on the noise of its position: 1 where nobody else is expected.
+
+    Where two people overlap, a box is that of the one in front or of both, and may change between them.
+    Taken at its word it would stop the one behind or turn him round, and those who meet would part with each
+    other's identity. In a crowd the way that somebody went before counts more.
+    """
+    others = [track for track in tracks if track.confirmed]
+    if len(tracks) < 2 or not others or not pairs:
+        return [1.0] * len(pairs)
+    overlaps = overlap(
+        observed.boxes_xyxy[[index for _, index in pairs]],
+        _predicted_boxes(others, settings, bottom_anchor=bottom_anchor),
+    )
+    column = {track.order: k for k, track in enumerate(others)}
+    for row, (track, _) in enumerate(pairs):
+        if track.confirmed:
+            overlaps[row, column[track.order]] = 0.0
+    excess = np.maximum(overlaps.max(axis=1) - settings.crowded_iou, 0.0)
+    factors: list[float] = (1.0 + settings.crowded_noise * excess).tolist()
+    return factors
+
+
+def _predicted_boxes(
+    tracks: Sequence[Track], settings: TrackerSettings, *, bottom_anchor: bool
+) -> FloatArray:
+    """Where the tracks are expected, (tracks, 4) x1 y1 x2 y2."""
+    x, y, w, h = _predictions(tracks, settings, bottom_anchor=bottom_anchor)[:, :4].T
+    return np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
 
 
 def _predictions(tracks: Sequence[Track], settings: TrackerSettings, *, bottom_anchor: bool) -> FloatArray:

@@ -66,9 +66,14 @@ class Motion:
             self.vy *= fade
         self.time_s = time_s
 
-    def update(self, x: float, y: float, w: float, h: float, *, follow_s: float, dt_s: float) -> None:
-        """Take a measured anchor and size at the current time; `dt_s` is the time since the last one."""
-        innovation_variance = self.p00 + self.settings.measurement_noise**2
+    def update(
+        self, x: float, y: float, w: float, h: float, *, follow_s: float, dt_s: float, noise_factor: float
+    ) -> None:
+        """Take a measured anchor and size at the current time.
+
+        `dt_s` is the time since the last one, `noise_factor` how much noisier than usual the position is.
+        """
+        innovation_variance = self.p00 + (noise_factor * self.settings.measurement_noise) ** 2
         gain, rate_gain = self.p00 / innovation_variance, self.p01 / innovation_variance
         dx, dy = x - self.x, y - self.y
         self.x += gain * dx

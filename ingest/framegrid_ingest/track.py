@@ -39,6 +39,10 @@ class TrackerSettings:
     border_noise: float = 0.2
     # Weak detections must lie on the prediction: overlap asked for.
     weak_iou: float = 0.4
+    # Overlap of a detection with where another is expected, from which its position is uncertain; factor on
+    # the position's noise for each 1.0 of overlap beyond it.
+    crowded_iou: float = 0.1
+    crowded_noise: float = 6.0
     # What a track needs to be confirmed: seconds, and detections (at slow sampling as many as fit into the
     # seconds, and at least two).
     confirm_s: float = 0.4
@@ -52,7 +56,7 @@ class TrackerSettings:
     doubtful_weight: float = 0.25
     # Born in the middle of the picture upon somebody else's box, with nobody lost there: evidence needed, of
     # which doubtful boxes give none.
-    upon_evidence: float = 14.0
+    upon_evidence: float = 8.0
     # An unconfirmed track must have been detected in this share of the frames since its birth.
     confirm_share: float = 0.6
     # An unconfirmed track is dropped when unseen this long (or two samples, if that is longer).
@@ -71,11 +75,11 @@ class TrackerSettings:
     # candidates.
     relink_along: float = 0.2
     # Log of the size ratio at which a re-link is refused.
-    relink_size: float = 0.5
+    relink_size: float = 0.4
     # Seconds after which one who was on his way out, when he was hidden, does not come back.
     relink_outside_s: float = 4.0
     # Added for one who comes back the other way; both speeds above the second number (sizes/s).
-    relink_opposed: float = 0.4
+    relink_opposed: float = 0.9
     relink_moving: float = 0.3
     # Added to the cost of a doubtful box for a track that was out of sight: it is rather a second box of
     # another.

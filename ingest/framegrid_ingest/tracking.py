@@ -22,7 +22,7 @@ from framegrid_ingest.border import has_turned, is_leaving, note_exit
 from framegrid_ingest.evidence import is_new, is_ready, upon, weigh
 from framegrid_ingest.geometry import FloatArray
 from framegrid_ingest.hidden import unhidden
-from framegrid_ingest.matching import Observations, match_strong, match_weak
+from framegrid_ingest.matching import Observations, crowded_noise, match_strong, match_weak
 from framegrid_ingest.motion import Motion
 from framegrid_ingest.relinking import best_relink
 from framegrid_ingest.track import BoxTuple, Track, TrackerSettings
@@ -95,8 +95,9 @@ class Tracker:
             matched = {track.order for track, _ in pairs}
             waiting = [track for track in tracks if track.order not in matched]
             pairs += match_weak(waiting, weak, observed, settings, bottom_anchor=bottom)
-        for track, index in pairs:
-            self._update(track, index, observed)
+        noise_factors = crowded_noise(pairs, self._tracks, observed, settings, bottom_anchor=bottom)
+        for (track, index), noise_factor in zip(pairs, noise_factors, strict=True):
+            self._update(track, index, observed, noise_factor)
         seen = [track for track, _ in pairs]
         weak_used = [index for track, index in pairs if track.confirmed and not is_strong[index]]
         seen += [self._bear(time_s, index, observed) for index in strong if index not in taken]
@@ -127,14 +128,20 @@ class Tracker:
         self._tracks.append(track)
         return track
 
-    def _update(self, track: Track, index: int, observed: Observations) -> None:
+    def _update(self, track: Track, index: int, observed: Observations, noise_factor: float) -> None:
         box = _box(observed.boxes_xyxy, index)
         motion, settings = track.motion, self._settings
         whole, hidden = unhidden(box, motion, settings, bottom_anchor=self._bottom_anchor)
         x, y = self._anchor(whole)
         follow_s = settings.hidden_follow_s if hidden else settings.motion.size_follow_s
         motion.update(
-            x, y, box[2] - box[0], box[3] - box[1], follow_s=follow_s, dt_s=motion.time_s - track.last_seen_s
+            x,
+            y,
+            box[2] - box[0],
+            box[3] - box[1],
+            follow_s=follow_s,
+            dt_s=motion.time_s - track.last_seen_s,
+            noise_factor=noise_factor,
         )
         track.hit(float(observed.scores[index]), observed.class_names[index], box)
         note_exit(track, settings)

@@ -71,6 +71,18 @@ def test_two_who_cross_keep_their_identities():
     assert ids[-1][right][0] < 0.3
 
 
+def test_two_who_pass_do_not_turn_round_where_the_detector_draws_a_pair_that_stands():
+    frames = []
+    for p, q in zip(line(0.2, 0.8, 60, 0.70), line(0.8, 0.2, 60, 0.715), strict=True):
+        overlap_each_other = abs(p[0] - q[0]) < W
+        frames.append([(0.5 - 0.3 * W, 0.70), (0.5 + 0.3 * W, 0.715)] if overlap_each_other else [p, q])
+    new, ids = follow(tracker(), frames)
+    assert new == 2
+    first = next(i for i in ids if len(i) == 2)
+    right = max(first, key=lambda t: first[t][0])
+    assert ids[-1][right][0] < 0.3
+
+
 def test_a_walker_hidden_behind_a_van_is_not_counted_again():
     frames = [[p] if not 0.4 < p[0] < 0.6 else [] for p in line(0.1, 0.9, 120)]
     assert follow(tracker(), frames)[0] == 1
@@ -168,7 +180,7 @@ def test_the_filter_finds_a_constant_speed():
     motion = Motion(0.0, 0.1, 0.5, 0.05, 0.2, settings=MotionSettings())
     for k in range(1, 40):
         motion.predict(k * 0.1)
-        motion.update(0.1 + 0.01 * k, 0.5, 0.05, 0.2, follow_s=0.3, dt_s=0.1)
+        motion.update(0.1 + 0.01 * k, 0.5, 0.05, 0.2, follow_s=0.3, dt_s=0.1, noise_factor=1.0)
     assert motion.vx == pytest.approx(0.1, rel=0.02)
     assert motion.vy == pytest.approx(0.0, abs=1e-3)
 
