@@ -486,14 +486,20 @@ def test_a_slowly_sampled_file_decodes_keyframes_only(video: Path, monkeypatch: 
     assert all(frame.key_frame for frame in frames)
 
 
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 s, a keyframe every 2 s, the index in front."""
+    folder = tmp_path_factory.mktemp("long_video")
+    return write_video(folder / "long.mp4", seconds=40, fps=5, gop=10, movflags="faststart")
+
+
 @pytest.mark.parametrize("start_s", [1000.0, 1001.0, 1002.0, 1003.0, 1004.0])
-def test_a_file_whose_last_keyframes_nobody_wants_has_not_been_cut(tmp_path: Path, start_s: float) -> None:
-    recording = write_video(tmp_path / "slow.mp4", seconds=40, fps=5, gop=10, size=(64, 48))
-    once = camera(str(recording), fps=0.2, pace="fast", loop=False, start_s=start_s)
+def test_a_file_whose_last_keyframes_nobody_wants_has_not_been_cut(long_video: Path, start_s: float) -> None:
+    once = camera(str(long_video), fps=0.2, pace="fast", loop=False, start_s=start_s)
     reading = Reading(once, start_s=start_s).run(20)
     assert reading.error is None
     assert 7 <= len(reading.frames) <= 9
-    looped = camera(str(recording), fps=0.2, pace="fast", start_s=start_s)
+    looped = camera(str(long_video), fps=0.2, pace="fast", start_s=start_s)
     times = [frame.captured_at_s - start_s for frame in Reading(looped, start_s=start_s).run(1.0).frames]
     assert times[-1] > 80.0
     keyframe_every_s = 2.0
@@ -501,10 +507,9 @@ def test_a_file_whose_last_keyframes_nobody_wants_has_not_been_cut(tmp_path: Pat
 
 
 @pytest.mark.parametrize("fps", [5.0, 0.2])
-def test_a_file_that_has_been_cut_is_told(tmp_path: Path, fps: float) -> None:
-    whole = write_video(tmp_path / "whole.mp4", seconds=40, fps=5, gop=10, movflags="faststart")
+def test_a_file_that_has_been_cut_is_told(tmp_path: Path, long_video: Path, fps: float) -> None:
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    cut.write_bytes(long_video.read_bytes()[: long_video.stat().st_size * 6 // 10])
     reading = Reading(camera(str(cut), fps=fps, pace="fast", loop=False, start_s=0.0), start_s=0.0).run(20)
     assert isinstance(reading.error, SourceError)
     assert reading.error.fault is SourceFault.TRUNCATED

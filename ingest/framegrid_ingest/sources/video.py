@@ -93,7 +93,8 @@ class VideoReader(ThreadedReader):
                 break
             media_s = _time_of(packet, end_s)
             if not self._is_wanted(packet, intake, media_s):
-                end_s = max(end_s, media_s + (frame_s if packet.size else 0.0))
+                if packet.size:
+                    end_s = max(end_s, media_s + frame_s)
                 continue
             for frame in self._decode(packet, codec, intake):
                 at_s = float(frame.pts * stream.time_base) if frame.pts is not None else media_s
@@ -113,10 +114,11 @@ class VideoReader(ThreadedReader):
             raise av_error(error, self.url, was_open=True) from None
 
     def _is_wanted(self, packet: Any, intake: Intake, media_s: float) -> bool:
-        is_last = not packet.size  # asks the decoder for what it still holds
-        if not is_last and not self._policy.wants(bool(packet.is_keyframe), media_s):
+        if not packet.size:  # the last one, which asks the decoder for what it still holds
+            return not self._policy.keyframes_only
+        if not self._policy.wants(bool(packet.is_keyframe), media_s):
             return False
-        return not self._policy.keyframes_only or (not is_last and self.may_want(intake, media_s))
+        return not self._policy.keyframes_only or self.may_want(intake, media_s)
 
     def _decode(self, packet: Any, codec: Any, intake: Intake) -> list[Any]:
         try:

@@ -99,14 +99,13 @@ def main() -> int:
     for name in options.only:
         logger.info("%s ...", name)
         started = time.monotonic()
+        found: dict[str, Any] = {}
         try:
             found = MEASURES[name]()
         except UnavailableError as error:
-            found = {}
             report.setdefault("not_measured", {})[name] = str(error)
             logger.error("  %s: not measured: %s", name, error)
         except Exception as error:  # an hour of other figures is not thrown away for one
-            found = {}
             report.setdefault("failed", {})[name] = f"{type(error).__name__}: {error}"
             logger.exception("  %s failed", name)
         report.update(found)

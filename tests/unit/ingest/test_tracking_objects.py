@@ -52,6 +52,13 @@ def line(x0, x1, frames, y=0.7):
     return [(x0 + (x1 - x0) * k / (frames - 1), y) for k in range(frames)]
 
 
+def assert_right_goes_left(ids):
+    """Of two, the one who was on the right when both were known is on the left at the end."""
+    first = next(i for i in ids if len(i) == 2)
+    right = max(first, key=lambda t: first[t][0])
+    assert ids[-1][right][0] < 0.3
+
+
 def test_one_walker_is_one_object():
     new, ids = follow(tracker(), [[p] for p in line(0.1, 0.9, 80)])
     assert new == 1
@@ -66,9 +73,7 @@ def test_two_who_cross_keep_their_identities():
         frames.append([q] if together else [p, q])
     new, ids = follow(tracker(), frames)
     assert new == 2
-    first = next(i for i in ids if len(i) == 2)
-    right = max(first, key=lambda t: first[t][0])
-    assert ids[-1][right][0] < 0.3
+    assert_right_goes_left(ids)
 
 
 def test_two_who_pass_do_not_turn_round_where_the_detector_draws_a_pair_that_stands():
@@ -78,9 +83,7 @@ def test_two_who_pass_do_not_turn_round_where_the_detector_draws_a_pair_that_sta
         frames.append([(0.5 - 0.3 * W, 0.70), (0.5 + 0.3 * W, 0.715)] if overlap_each_other else [p, q])
     new, ids = follow(tracker(), frames)
     assert new == 2
-    first = next(i for i in ids if len(i) == 2)
-    right = max(first, key=lambda t: first[t][0])
-    assert ids[-1][right][0] < 0.3
+    assert_right_goes_left(ids)
 
 
 def test_a_walker_hidden_behind_a_van_is_not_counted_again():

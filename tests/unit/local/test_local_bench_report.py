@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from framegrid_local.bench import __main__ as bench
@@ -23,18 +25,26 @@ def test_a_figure_beyond_its_bound_is_told_and_one_not_measured_is_not() -> None
     ]
 
 
+def run_bench(
+    monkeypatch: pytest.MonkeyPatch, out: Path, measures: dict[str, Callable[[], dict[str, float]]]
+) -> tuple[int, dict[str, Any]]:
+    """`make bench` with nothing but these parts: its exit status and its report."""
+    for name, measure in measures.items():
+        monkeypatch.setitem(bench.MEASURES, name, measure)
+    monkeypatch.setattr(sys, "argv", ["bench", "--only", *measures, "--out", str(out)])
+    status = bench.main()
+    return status, json.loads(out.read_text())
+
+
 def test_what_a_machine_cannot_measure_is_in_the_report_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cannot() -> dict[str, float]:
         raise UnavailableError("expected root")
 
-    out = tmp_path / "bench.json"
-    monkeypatch.setitem(bench.MEASURES, "small_device", cannot)
-    monkeypatch.setitem(bench.MEASURES, "peers", lambda: {"vs_litserve": 5.0})
-    monkeypatch.setattr(sys, "argv", ["bench", "--only", "peers", "small_device", "--out", str(out)])
-    assert bench.main() == 0
-    report = json.loads(out.read_text())
+    measures = {"peers": lambda: {"vs_litserve": 5.0}, "small_device": cannot}
+    status, report = run_bench(monkeypatch, tmp_path / "bench.json", measures)
+    assert status == 0
     assert report["not_measured"] == {"small_device": "expected root"}
     assert report["vs_litserve"] == 5.0
 
@@ -45,12 +55,9 @@ def test_a_part_that_fails_is_told_and_the_others_are_measured(
     def fails() -> dict[str, float]:
         raise ValueError("expected 40 s of video, got 34 s")
 
-    out = tmp_path / "bench.json"
-    monkeypatch.setitem(bench.MEASURES, "sampling", fails)
-    monkeypatch.setitem(bench.MEASURES, "writer", lambda: {"writer_over_copy": 0.9})
-    monkeypatch.setattr(sys, "argv", ["bench", "--only", "sampling", "writer", "--out", str(out)])
-    assert bench.main() == 1
-    report = json.loads(out.read_text())
+    measures = {"sampling": fails, "writer": lambda: {"writer_over_copy": 0.9}}
+    status, report = run_bench(monkeypatch, tmp_path / "bench.json", measures)
+    assert status == 1
     assert report["failed"] == {"sampling": "ValueError: expected 40 s of video, got 34 s"}
     assert report["writer_over_copy"] == 0.9
     assert "sampling failed: ValueError: expected 40 s of video, got 34 s" in caplog.text
